@@ -1,0 +1,57 @@
+// The threads that compute: a oneTBB arena with a cheap fork-join for many small regions.
+//
+// A forward pass has hundreds of parallel regions of a few microseconds. Waking workers for each one
+// would cost as much as the work, so while a `hot` guard lives (one engine step) the workers stay in
+// a loop that claims chunks of whatever region the owner publishes. The owner never waits for a worker
+// to arrive: it claims chunks too, so progress does not depend on how many workers TBB lends.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+namespace quire {
+
+/// A pool of compute threads. One owner thread at a time may call parallel() or hold a hot guard.
+class arena {
+ public:
+  /// Makes an arena of `num_threads` threads, the caller of parallel() counted; 0: one per core that
+  /// the process may run on.
+  explicit arena(std::size_t num_threads = 0);
+  ~arena();
+  arena(const arena&) = delete;
+  arena& operator=(const arena&) = delete;
+
+  std::size_t num_threads() const noexcept;
+
+  /// Calls body(i) once for every i in [0, num_chunks), on any of the threads, and returns when all
+  /// have returned. What chunk i computes must not depend on which thread runs it, so results are
+  /// deterministic. body must be noexcept in effect (an exception aborts). With one thread or one
+  /// chunk it runs on the caller without synchronization. Not reentrant.
+  template <class Body>
+  void parallel(std::size_t num_chunks, Body&& body) {
+    using body_type = std::remove_reference_t<Body>;
+    run(num_chunks, const_cast<void*>(static_cast<const void*>(std::addressof(body))),
+        [](void* b, std::size_t i) { (*static_cast<body_type*>(b))(i); });
+  }
+
+  /// Keeps the workers awake between regions while it lives: hold one around an engine step.
+  class hot {
+   public:
+    explicit hot(arena& owner);
+    ~hot();
+    hot(const hot&) = delete;
+    hot& operator=(const hot&) = delete;
+
+   private:
+    arena& owner_;
+  };
+
+ private:
+  struct impl;
+  void run(std::size_t num_chunks, void* body, void (*call)(void*, std::size_t));
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace quire

@@ -1,0 +1,15 @@
+// What every op needs: the kernels in use and the threads to run them on.
+#pragma once
+
+#include "compute/arena.hpp"
+#include "compute/kernels.hpp"
+
+namespace quire {
+
+/// Travels by reference through every forward pass; owns nothing.
+struct compute_context {
+  const kernel_table* kernels = nullptr;
+  arena* threads = nullptr;
+};
+
+}  // namespace quire

@@ -1,0 +1,32 @@
+// The kernels of one instruction set, behind one table of function pointers.
+//
+// Every ISA is compiled into the one binary, each in its own translation unit under a target pragma.
+// `scalar` is the oracle that the others are tested against.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/error.hpp"
+
+namespace quire {
+
+struct kernel_table;  // compute/kernel_table.hpp: what ops/ calls
+
+/// Returns the tables compiled into this binary, best first; scalar is last.
+std::span<const kernel_table* const> compiled_kernels() noexcept;
+
+/// Returns those of compiled_kernels() that this machine can run, best first; never empty.
+std::span<const kernel_table* const> runnable_kernels() noexcept;
+
+/// Returns the table for a name: "auto" is the best runnable one. The environment variable QUIRE_ISA
+/// stands in for "auto". Errors: invalid_argument naming the choices, when the name is unknown or the
+/// machine lacks that ISA.
+result<const kernel_table*> select_kernels(std::string_view name);
+
+/// Returns a table's name: "scalar", "avx2", "avx512_vnni", ...
+std::string_view isa_name(const kernel_table& kernels) noexcept;
+
+}  // namespace quire

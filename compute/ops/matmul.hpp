@@ -1,0 +1,59 @@
+// Batched products of activation rows with packed weights.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "compute/context.hpp"
+#include "compute/packed_matrix.hpp"
+
+namespace quire {
+
+/// Activation rows prepared once for any number of matrices: f32 for float weights, int8 with a
+/// scale and a sum per 32 values for quantized ones. Keeps its memory between uses.
+class activations {
+ public:
+  /// Prepares x, (num_rows, cols) row-major with `stride` floats between rows. The f32 rows are
+  /// referenced, not copied: they must live until the products are done. Runs in parallel when there
+  /// are enough rows to be worth it.
+  void prepare(const compute_context& context, const float* x, std::size_t num_rows,
+               std::size_t cols, std::size_t stride);
+
+  /// The same for RMS-normalized rows: prepares x[r] / rms(x[r]) * weight in one pass, writing the
+  /// f32 rows to `normalized` (num_rows, cols), tightly packed. (RMSNorm: Zhang and Sennrich 2019.)
+  void prepare_rmsnorm(const compute_context& context, const float* x, std::size_t num_rows,
+                       std::size_t cols, std::span<const float> weight, float epsilon,
+                       float* normalized);
+
+  std::size_t num_rows() const noexcept { return num_rows_; }
+  std::size_t cols() const noexcept { return cols_; }
+
+  // The prepared forms, for the kernels.
+  const float* f32 = nullptr;       // (num_rows, cols), stride f32_stride
+  std::size_t f32_stride = 0;
+  const std::int8_t* q8 = nullptr;  // layout: compute/kernel_table.hpp
+  const float* scales = nullptr;
+  const float* sums = nullptr;
+
+ private:
+  std::size_t num_rows_ = 0;
+  std::size_t cols_ = 0;
+  std::vector<std::byte> storage_;
+};
+
+/// One product of a group: out[r][n] = sum_k x[r][k] * weights[n][k].
+struct matmul_target {
+  const packed_matrix* weights = nullptr;  // (rows = n, cols = x.cols())
+  float* out = nullptr;                    // (x.num_rows(), weights->rows()) with `stride` between rows
+  std::size_t stride = 0;
+  bool add = false;                        // add to what `out` holds (residuals) instead of storing
+};
+
+/// Computes all targets from the same activations in one parallel region (fused Q, K, V; fused gate
+/// and up). Work is split over columns of the output, and over rows when there are many; the value of
+/// each element does not depend on the split or on the other rows of the batch.
+void matmul(const compute_context& context, const activations& x,
+            std::span<const matmul_target> targets);
+
+}  // namespace quire
