@@ -1,0 +1,125 @@
+// Expectations: sums and counts by arithmetic; refusals observed as an abort of a child process.
+#include "compute/arena.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "tests/support/catch.hpp"
+
+using namespace quire;
+
+namespace {
+
+// Whether `action` aborts the process that runs it.
+template <class Action>
+bool aborts(Action action) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);
+    if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(3);
+    action();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+}  // namespace
+
+TEST_CASE("an arena counts its owner among its threads", "[compute]") {
+  REQUIRE(arena(1).num_threads() == 1);
+  REQUIRE(arena(5).num_threads() == 5);
+  REQUIRE(arena(0).num_threads() >= 1);
+}
+
+TEST_CASE("every chunk runs exactly once, with a guard and without", "[compute]") {
+  for (const std::size_t threads : {1, 2, 4, 7}) {
+    arena a(threads);
+    for (const bool guarded : {false, true}) {
+      std::unique_ptr<arena::hot> guard;
+      if (guarded) guard = std::make_unique<arena::hot>(a);
+      for (const std::size_t chunks : {0, 1, 2, 3, 8, 1000}) {
+        std::vector<int> runs(chunks, 0);
+        a.parallel(chunks, [&](std::size_t i) { ++runs[i]; });
+        for (const int count : runs) REQUIRE(count == 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("thousands of tiny regions see each other's plain writes", "[compute]") {
+  arena a(4);
+  arena::hot guard(a);
+  std::vector<std::uint64_t> values(16, 1);
+  constexpr std::uint64_t regions = 20000;
+  for (std::uint64_t step = 0; step < regions; ++step) {
+    const std::size_t shift = static_cast<std::size_t>(step % 3);
+    // Each chunk reads what another thread may have written in the region before.
+    std::vector<std::uint64_t>& now = values;
+    a.parallel(now.size(), [&](std::size_t i) { now[(i + shift) % now.size()] += step; });
+  }
+  for (const auto value : values) REQUIRE(value == 1 + regions * (regions - 1) / 2);
+}
+
+TEST_CASE("a sum over chunks is the sum of the whole", "[compute]") {
+  arena a(3);
+  std::vector<double> data(100000);
+  std::iota(data.begin(), data.end(), 0.0);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    arena::hot guard(a);
+    std::vector<double> parts(50, 0.0);
+    a.parallel(parts.size(), [&](std::size_t i) {
+      for (std::size_t j = i * 2000; j < (i + 1) * 2000; ++j) parts[i] += data[j];
+    });
+    REQUIRE(std::accumulate(parts.begin(), parts.end(), 0.0) == 100000.0 * 99999.0 / 2.0);
+  }
+}
+
+TEST_CASE("guards come and go faster than workers arrive", "[compute]") {
+  arena a(4);
+  for (int i = 0; i < 2000; ++i) {
+    arena::hot guard(a);
+    if (i % 5 == 0) {
+      std::atomic<int> count{0};
+      a.parallel(6, [&](std::size_t) { count.fetch_add(1, std::memory_order_relaxed); });
+      REQUIRE(count.load() == 6);
+    }
+  }
+}
+
+TEST_CASE("arenas may be many and short-lived", "[compute]") {
+  for (int i = 0; i < 50; ++i) {
+    arena a(3);
+    std::vector<int> out(9, 0);
+    a.parallel(out.size(), [&](std::size_t c) { out[c] = static_cast<int>(c); });
+    REQUIRE(std::accumulate(out.begin(), out.end(), 0) == 36);
+  }
+}
+
+#if !defined(__SANITIZE_THREAD__)
+TEST_CASE("a second guard and a region inside a region are refused", "[compute]") {
+  REQUIRE(aborts([] {
+    arena a(1);
+    arena::hot first(a);
+    arena::hot second(a);
+  }));
+  REQUIRE(aborts([] {
+    arena a(2);
+    a.parallel(2, [&](std::size_t) { a.parallel(2, [](std::size_t) {}); });
+  }));
+  REQUIRE_FALSE(aborts([] {
+    arena a(1);
+    { arena::hot first(a); }
+    arena::hot second(a);
+  }));
+}
+#endif
