@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -74,6 +75,7 @@ struct prompt_logprobs_event {
     token_id token{};
     token_id best{};
     float logprob = 0.0f;
+    float best_logprob = std::numeric_limits<float>::quiet_NaN();  ///< of `best`; NaN: not known
   };
   std::uint32_t first_position = 0;
   std::vector<entry> entries;

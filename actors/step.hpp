@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <vector>
@@ -44,6 +45,7 @@ struct step_output {
   struct scored {
     float logprob = 0.0f;
     token_id best{};
+    float best_logprob = std::numeric_limits<float>::quiet_NaN();  ///< of `best`; NaN: not known
   };
   std::vector<scored> scores;         ///< one per step_sequence::score
 };
