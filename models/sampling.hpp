@@ -38,14 +38,21 @@ struct sampled_token {
 };
 
 /// Picks a token from one row of logits, which it may overwrite. Order: bias and penalties, then
-/// top-k, top-p, min-p on the distribution at `temperature`, as llama.cpp's and vLLM's users expect.
-/// The random number is a counter-based hash of (seed, index), index being the number of tokens the
-/// request has generated, so that any step can be repeated. `prompt` and `output` are its history.
-/// Cost: O(vocabulary), without sorting all of it.
+/// temperature, top-k, top-p over what top-k kept, min-p relative to the most likely token; ties go to
+/// the smaller token id. The random number is a counter-based hash of (seed, index), index being the
+/// number of tokens the request has generated, so that any step can be repeated. `prompt` and `output`
+/// are its history: the repetition penalty counts both (Keskar et al. 2019), the other two only the
+/// output, as OpenAI's API does. Cost: O(vocabulary), without sorting all of it.
 sampled_token sample(std::span<float> logits, const sampling_params& params, std::uint64_t index,
                      std::span<const token_id> prompt, std::span<const token_id> output);
 
 /// Returns ln softmax(logits)[token].
 float logprob_of(std::span<const float> logits, token_id token) noexcept;
+
+/// Returns the token with the largest logit, the smallest id among equals.
+token_id most_likely(std::span<const float> logits) noexcept;
+
+/// Returns a number in [0, 1) that depends on its arguments alone (SplitMix64, Steele et al. 2014).
+double random_unit(std::uint64_t seed, std::uint64_t index) noexcept;
 
 }  // namespace quire

@@ -1,0 +1,73 @@
+// The forward pass of a decoder-only transformer over paged keys and values.
+//
+// One batch mixes sequences in prefill and in decode; every sequence's keys and values live in pages
+// that its block table names. The decoder owns scratch only: no sequence state.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "compute/context.hpp"
+#include "compute/ops/attention.hpp"
+#include "compute/ops/matmul.hpp"
+#include "core/ids.hpp"
+#include "models/architecture.hpp"
+#include "models/weights.hpp"
+
+namespace quire {
+
+/// The rows of one step.
+struct token_batch {
+  std::span<const token_id> tokens;                  ///< (num_rows), each below the vocabulary
+  std::span<const attention_sequence> sequences;     ///< cover the rows in order, without gaps
+  std::span<const std::uint32_t> output_rows;        ///< rows whose hidden state is wanted, ascending
+};
+
+/// Runs one model's graph. Not thread-safe; parallel inside through the context's arena.
+class decoder {
+ public:
+  /// `config` and `weights` outlive the decoder.
+  decoder(const compute_context& context, const model_config& config, const model_weights& weights);
+
+  /// Runs all layers, writes keys and values of the batch's tokens into `pages` (laid out as
+  /// `layout`), and returns the normalized hidden states of the output rows,
+  /// (output_rows.size(), width), valid until the next call.
+  std::span<const float> forward(const token_batch& batch, std::byte* pages,
+                                 const kv_layout& layout);
+
+  /// Projects hidden states (num_rows, width) to logits (num_rows, vocabulary).
+  void project(std::span<const float> hidden, std::size_t num_rows, std::span<float> logits);
+
+ private:
+  void embed(std::span<const token_id> tokens);
+  void fill_positions(std::span<const attention_sequence> sequences);
+  void attention_block(const layer_config& layer, const layer_weights& w, const paged_kv& kv,
+                       std::span<const attention_sequence> sequences);
+  void feed_forward_block(const layer_weights& w);
+  void keep_rows(std::span<const std::uint32_t> rows);
+  void add_to_residual(const packed_matrix& weights, std::span<const float> post_norm);
+  void extend_rope(std::uint32_t num_positions);
+
+  compute_context context_;
+  const model_config* config_;
+  const model_weights* weights_;
+  std::size_t num_rows_ = 0;             // rows in x_ now
+  activations prepared_;                 // input of the next product
+  std::vector<float> x_;                 // (num_rows, width): the residual stream
+  std::vector<float> normed_;            // (num_rows, width)
+  std::vector<float> qkv_;               // (num_rows, q_dim + 2 kv_dim)
+  std::vector<float> attended_;          // (num_rows, q_dim)
+  std::vector<float> gate_;              // (num_rows, feed_forward)
+  std::vector<float> up_;                // (num_rows, feed_forward)
+  std::vector<float> branch_;            // (num_rows, width), before a sandwich norm
+  std::vector<std::uint32_t> positions_; // (num_rows)
+  struct rope_angles {
+    std::vector<float> cosines;          // (num_positions, rope_dim / 2)
+    std::vector<float> sines;
+  };
+  std::vector<rope_angles> angles_;      // one per model_config::ropes
+  std::uint32_t num_angles_ = 0;         // positions in angles_
+};
+
+}  // namespace quire
