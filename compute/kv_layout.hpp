@@ -17,11 +17,23 @@ namespace quire {
 
 /// How a row of keys or values is encoded.
 ///   f32, f16: head_dim values.
-///   q8: per 32 values one scale (half) and 32 int8; scale = max|v| / 127.
-///   q4: per 32 values one scale (half) and 16 bytes; scale = max|v| / 7, two's complement nibbles.
+///   q8: per 32 values one scale (16 bits) and 32 int8; scale = max|v| / 127.
+///   q4: per 32 values one scale and 16 bytes; scale = max|v| / 7, two's complement nibbles; byte j of
+///       a block holds value j in its low half and value j + 16 in its high half.
 /// The last block of a row is padded with zeros when head_dim is not a multiple of 32.
 /// Within a quantized row all scales come first, then all quants, so that loads stay aligned.
+///
+/// A scale is the upper 16 of the lower 31 bits of an f32, rounded towards zero: 8 bits of exponent
+/// and 8 of mantissa, no sign. Where a half would overflow or fade out, this keeps the error of a
+/// block within max|v| / 254 (q8) or max|v| / 14 (q4) for all finite values. A block with all
+/// |v| < 1e-10 has scale 0 and reads back as zeros.
 enum class kv_type : std::uint8_t { f32, f16, q8, q4 };
+
+/// The number of types, for tables indexed by them.
+inline constexpr std::size_t num_kv_types = 4;
+
+/// Blocks whose values are all below this are stored as zeros.
+inline constexpr float kv_smallest = 1e-10f;
 
 /// Values per quantization block of a row.
 inline constexpr std::size_t kv_block_values = 32;
