@@ -37,7 +37,8 @@ void add_cases(const CLI::App& command, const std::string& typed, std::string& c
 result<int> print_completion(const completion_options& options) {
   std::string cases;
   add_cases(*options.app, "quire", cases);
-  const char* const zsh_prelude = options.shell == "zsh" ? "autoload -U bashcompinit; bashcompinit\n" : "";
+  const char* const zsh_prelude =
+      options.shell == "zsh" ? "autoload -U bashcompinit; bashcompinit\n" : "";
   fmt::print(R"({}_quire() {{
   local typed=quire word words=
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do

@@ -52,9 +52,8 @@ result<fs::path> from_cache(std::string_view name) {
   }
   const fs::path file = directory / fmt::format("{}.gguf", name);
   if (fs::is_regular_file(file, ignored)) return file;
-  return fail(errc::not_found,
-              fmt::format("no file and no known model '{}'; models in {}: {}", name,
-                          directory.string(), names_in_cache()));
+  return fail(errc::not_found, fmt::format("no file and no known model '{}'; models in {}: {}",
+                                           name, directory.string(), names_in_cache()));
 }
 
 }  // namespace

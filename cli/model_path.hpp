@@ -14,8 +14,8 @@ namespace quire::cli {
 std::filesystem::path models_directory();
 
 /// Returns the file for a path or a known name; empty means the default model. Errors: io_error (no
-/// such file), not_found (neither a file nor a name in the cache; says what is there and how to fetch),
-/// unsupported (a directory: safetensors is not read yet).
+/// such file), not_found (neither a file nor a name in the cache; says what is there and how to
+/// fetch), unsupported (a directory: safetensors is not read yet).
 result<std::filesystem::path> resolve_model(std::string_view model);
 
 }  // namespace quire::cli

@@ -1,4 +1,5 @@
-// The commands of the `quire` program. Each file adds its own to the parser; main runs the chosen one.
+// The commands of the `quire` program. Each file adds its own to the parser; main runs the chosen
+// one.
 #pragma once
 
 #include <CLI/CLI.hpp>
