@@ -1,18 +1,20 @@
 // Accounting of the paged, copy-on-write store: sequences, block tables, reference counts, the free
 // list, statistics, defragmentation and leases. Pure logic: it never touches page bytes. What must
-// happen to bytes comes back as page_copy values, to be applied (page_pool::apply) before the target
-// page is read or written. Not thread-safe; in the engine the cache manager actor owns it.
+// happen to bytes comes back as page_copy values, to be applied (page_pool::apply) before the
+// target page is read or written. Not thread-safe; in the engine the cache manager actor owns it.
 // A failed operation changes nothing.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
 #include "core/ids.hpp"
+#include "memory/page_set.hpp"
+#include "memory/sequence_slots.hpp"
 
 namespace quire {
 
@@ -39,9 +41,9 @@ struct store_stats {
 
 /// The holes of the pool. The definitions are those of the store's contract.
 struct fragmentation_stats {
-  std::uint64_t holes = 0;            ///< maximal free runs strictly between used pages
-  std::uint64_t wasted_capacity = 0;  ///< tokens: used pages x page_tokens - tokens stored
-  double fragmentation_ratio = 0.0;   ///< min(1, holes / used pages)
+  std::uint64_t holes = 0;                ///< maximal free runs strictly between used pages
+  std::uint64_t wasted_capacity = 0;      ///< tokens: used pages x page_tokens - tokens stored
+  double fragmentation_ratio = 0.0;       ///< min(1, holes / used pages)
   std::uint64_t largest_free_region = 0;  ///< pages
   double avg_tokens_per_page = 0.0;
 };
@@ -83,8 +85,9 @@ class page_store {
   result<sequence_id> allocate_shared(std::span<const page_id> prefix, std::uint64_t tokens);
   /// Makes room for `tokens` more than are stored. Errors: sequence_not_found, out_of_pages.
   result<void> extend(sequence_id id, std::uint64_t tokens);
-  /// Sets the number of stored tokens, un-sharing every shared page that the growth writes into (the
-  /// copies are appended to `copies`). Errors: sequence_not_found, out_of_bounds, out_of_pages.
+  /// Sets the number of stored tokens, un-sharing every shared page that the growth writes into
+  /// (the copies are appended to `copies`). Errors: sequence_not_found, out_of_bounds,
+  /// out_of_pages.
   result<void> update_tokens(sequence_id id, std::uint64_t tokens, std::vector<page_copy>& copies);
   /// Drops stored tokens past `tokens` and returns whole pages. Errors: sequence_not_found,
   /// out_of_bounds (more than stored).
@@ -108,8 +111,8 @@ class page_store {
   void retain(page_id page);   ///< adds a reference to a used page
   void release(page_id page);  ///< drops one; at zero the page is free
   page_info info(page_id page) const;
-  /// Pins the pages of a table while a step reads and writes them. A leased page is never moved; when
-  /// its last reference goes it becomes free only at unlease.
+  /// Pins the pages of a table while a step reads and writes them. A leased page is never moved;
+  /// when its last reference goes it becomes free only at unlease.
   void lease(std::span<const page_id> pages);
   void unlease(std::span<const page_id> pages);
 
@@ -127,22 +130,86 @@ class page_store {
   fragmentation_stats fragmentation() const;
   double utilization_percent() const noexcept;
 
-  /// Verifies every invariant of the contract; O(pages + tables). Errors: internal, naming what broke.
-  /// `outside_references` are those of the prefix index, one entry per reference.
+  /// Verifies every invariant of the contract; O(pages + tables). Errors: internal, naming what
+  /// broke. `outside_references` are those of the prefix index, one entry per reference.
   result<void> check(std::span<const page_id> outside_references = {}) const;
 
  private:
-  struct page {
-    std::uint32_t ref_count = 0;
-    std::uint32_t tokens = 0;
+  /// An entry of a block table: which sequence, by slot, and where in its table.
+  struct holder {
+    std::uint32_t slot = sequence_slots::none;
+    std::uint32_t index = 0;
+    bool none() const noexcept { return slot == sequence_slots::none; }
+  };
+  struct page_state {
+    std::uint32_t ref_count = 0;  ///< table entries + outside
+    std::uint32_t tokens = 0;     ///< the most that a holder sees
     std::uint32_t leases = 0;
+    std::uint32_t outside = 0;         ///< references taken by retain
+    std::uint32_t outside_tokens = 0;  ///< tokens that those see
+    holder first;                      ///< list of the table entries that hold the page
   };
-  struct sequence {
-    std::vector<page_id> table;
+  struct links {
+    holder next;
+    holder previous;
+  };
+  struct sequence_state {
+    sequence_id id{};
     std::uint64_t tokens = 0;
+    std::vector<page_id> table;
+    std::vector<links> entries;  ///< beside the table: the lists of holders
   };
-  std::vector<page> pages_;
-  std::unordered_map<std::uint64_t, sequence> sequences_;
+
+  page_store() = default;
+  page_state& at(page_id id) noexcept { return pages_[to_index(id)]; }
+  const page_state& at(page_id id) const noexcept { return pages_[to_index(id)]; }
+  sequence_state* find(sequence_id id) noexcept;
+  const sequence_state* find(sequence_id id) const noexcept;
+  std::uint32_t slot_of(const sequence_state& s) const noexcept;
+  std::uint32_t new_slot();
+  links& links_of(holder h) noexcept { return slots_[h.slot].entries[h.index]; }
+  std::uint32_t view(const sequence_state& s, std::uint32_t index) const noexcept;
+
+  page_id take_page(std::uint32_t preferred);
+  std::uint32_t place_for(const sequence_state& s, std::uint32_t pages) const noexcept;
+  void append_pages(sequence_state& s, std::uint32_t pages);
+  void attach(page_id id, holder h) noexcept;
+  void detach(page_id id, holder h) noexcept;
+  void drop_back(sequence_state& s) noexcept;
+  void settle(page_id id) noexcept;
+  void refresh_tokens(page_id id) noexcept;
+  void set_tokens(page_id id, std::uint32_t tokens) noexcept;
+  page_copy unshare(sequence_state& s, std::uint32_t index);
+  std::uint32_t holes() const noexcept;
+
+  void move_page(page_id from, page_id to, std::vector<page_copy>& copies);
+  page_id neighbour_for(std::uint32_t hole) const noexcept;
+  std::uint32_t highest_movable(std::uint32_t before) const noexcept;
+  std::uint32_t run_begin(std::uint32_t last, std::uint32_t longest) const noexcept;
+  std::uint32_t best_start(const sequence_state& s) const;
+  template <class WantedBy>
+  std::uint32_t follow(sequence_state& s, std::uint32_t index, std::uint32_t to,
+                       const WantedBy& wanted_by, std::vector<page_copy>& copies);
+  template <class Target, class WantedBy>
+  std::uint32_t permute(sequence_state& s, const Target& target, const WantedBy& wanted_by,
+                        std::vector<page_copy>& copies);
+  std::uint32_t gather(sequence_state& s, std::uint32_t start, std::vector<page_copy>& copies);
+  std::uint32_t sort_table(sequence_state& s, std::vector<page_copy>& copies);
+  std::uint32_t close_gaps(sequence_state& s, std::vector<page_copy>& copies);
+  result<void> check_pages() const;
+  result<void> check_holders(const page_state& p, std::uint32_t index) const;
+  result<void> check_tables() const;
+
+  std::uint32_t page_tokens_ = 0;
+  std::vector<page_state> pages_;
+  page_set free_;
+  std::uint64_t stored_tokens_ = 0;  ///< sum of the pages' tokens
+  std::vector<sequence_state> slots_;
+  std::vector<std::uint32_t> vacant_slots_;
+  sequence_slots slot_by_id_;
+  std::uint64_t last_id_ = 0;
+  std::vector<std::pair<page_id, page_id>> moves_;
+  store_stats counts_;
 };
 
 }  // namespace quire

@@ -1,0 +1,263 @@
+// Defragmentation: moves of pages by rewriting every table that holds them. All moves go to free
+// pages, so a list of copies applied in order never overwrites what a later one reads.
+#include <algorithm>
+#include <vector>
+
+#include "core/check.hpp"
+#include "memory/page_store.hpp"
+
+namespace quire {
+namespace {
+
+/// Holders of a page that are asked for a neighbour; more make a call slow and rarely know better.
+constexpr int holders_to_ask = 4;
+
+/// Longest run of adjacent pages that is moved as one; bounds the search for its start.
+constexpr std::uint32_t longest_run = 64;
+
+}  // namespace
+
+bool page_store::should_defragment(double threshold) const {
+  const std::uint64_t used = pages_.size() - free_.size();
+  if (used == 0) return false;
+  const std::uint32_t num_holes = holes();
+  const double ratio = std::min(1.0, static_cast<double>(num_holes) / static_cast<double>(used));
+  if (ratio > threshold) return true;
+  const std::uint64_t room = used * page_tokens_;
+  // Wasted above a quarter and free below a tenth, in integers: the inequalities are strict.
+  if ((room - stored_tokens_) * 4 > room && num_holes > 2) return true;
+  return std::uint64_t{free_.size()} * 10 < pages_.size() && num_holes > 0;
+}
+
+std::vector<std::pair<page_id, page_id>> page_store::take_moves() {
+  return std::exchange(moves_, {});
+}
+
+void page_store::move_page(page_id from, page_id to, std::vector<page_copy>& copies) {
+  QUIRE_CHECK(at(from).leases == 0 && at(from).ref_count > 0, "a page was moved that must stay");
+  QUIRE_CHECK(free_.contains(to_index(to)), "a page was moved onto a used one");
+  free_.erase(to_index(to));
+  at(to) = std::exchange(at(from), page_state{});
+  free_.insert(to_index(from));
+  for (holder h = at(to).first; !h.none(); h = links_of(h).next) slots_[h.slot].table[h.index] = to;
+  moves_.emplace_back(from, to);
+  ++counts_.pages_moved;
+  if (at(to).tokens > 0) copies.push_back({from, to, at(to).tokens});
+}
+
+// --- the whole pool --------------------------------------------------------------------------
+
+std::uint32_t page_store::highest_movable(std::uint32_t before) const noexcept {
+  std::uint32_t page = free_.previous_absent(before);
+  while (page != page_set::none && pages_[page].leases > 0) page = free_.previous_absent(page);
+  return page;
+}
+
+// The page past `hole` that belongs beside one of the hole's neighbours, or none. A page that would
+// leave a neighbour of its own behind gains nothing by moving.
+page_id page_store::neighbour_for(std::uint32_t hole) const noexcept {
+  const auto entry = [this](holder h, std::uint32_t index) {
+    const auto& table = slots_[h.slot].table;
+    return index < table.size() ? to_index(table[index]) : page_set::none;
+  };
+  const auto movable = [this, hole](std::uint32_t p) {
+    return p != page_set::none && p > hole && pages_[p].leases == 0;
+  };
+  int asked = 0;
+  if (hole > 0)
+    for (holder h = pages_[hole - 1].first; !h.none() && asked < holders_to_ask; ++asked) {
+      const std::uint32_t next = entry(h, h.index + 1);
+      if (movable(next) && entry(h, h.index + 2) != next + 1) return page_id{next};
+      h = slots_[h.slot].entries[h.index].next;
+    }
+  asked = 0;
+  if (hole + 1 < pages_.size())
+    for (holder h = pages_[hole + 1].first; !h.none() && asked < holders_to_ask; ++asked) {
+      // Below index 0 the wrapped index lies past every table.
+      const std::uint32_t previous = entry(h, h.index - 1);
+      if (movable(previous) && entry(h, h.index - 2) + 1 != previous) return page_id{previous};
+      h = slots_[h.slot].entries[h.index].next;
+    }
+  return page_id{page_set::none};
+}
+
+// The first page of the run of at most `longest` adjacent pages of one table that ends with `last`.
+std::uint32_t page_store::run_begin(std::uint32_t last, std::uint32_t longest) const noexcept {
+  std::uint32_t begin = last;
+  while (last - begin + 1 < longest && begin > 0 && pages_[begin - 1].leases == 0) {
+    const holder h = pages_[begin].first;
+    if (h.none() || h.index == 0) break;
+    if (to_index(slots_[h.slot].table[h.index - 1]) != begin - 1) break;
+    --begin;
+  }
+  return begin;
+}
+
+std::uint32_t page_store::defragment(std::uint32_t max_moves, std::vector<page_copy>& copies) {
+  std::uint32_t moved = 0;
+  // Every move takes a page from above the lowest free page into it, so this ends by itself.
+  while (moved < max_moves) {
+    const std::uint32_t hole = free_.next(0);
+    if (hole == page_set::none) break;
+    const page_id neighbour = neighbour_for(hole);
+    if (to_index(neighbour) != page_set::none) {
+      move_page(neighbour, page_id{hole}, copies);
+      ++moved;
+      continue;
+    }
+    const std::uint32_t last = highest_movable(num_pages());
+    if (last == page_set::none || last < hole) break;
+    const std::uint32_t room = free_.next_absent(hole) - hole;
+    std::uint32_t from = run_begin(last, std::min({room, longest_run, last - hole}));
+    for (std::uint32_t to = hole; from <= last && moved < max_moves; ++from, ++to, ++moved)
+      move_page(page_id{from}, page_id{to}, copies);
+  }
+  if (moved > 0) ++counts_.defrag_operations;
+  return moved;
+}
+
+// --- one table -------------------------------------------------------------------------------
+
+std::uint32_t page_store::compact(sequence_id id, std::vector<page_copy>& copies) {
+  sequence_state* s = find(id);
+  if (s == nullptr || s->table.size() < 2) return 0;
+  const auto adjacent = [](page_id a, page_id b) { return to_index(b) != to_index(a) + 1; };
+  if (std::adjacent_find(s->table.begin(), s->table.end(), adjacent) == s->table.end()) return 0;
+  const std::uint32_t start = best_start(*s);
+  if (start != page_set::none) return gather(*s, start, copies);
+  const std::uint32_t sorted = sort_table(*s, copies);
+  return sorted + close_gaps(*s, copies);
+}
+
+// Where the whole table fits adjacent, counting its own pages as free, with the fewest moves; or
+// none.
+std::uint32_t page_store::best_start(const sequence_state& s) const {
+  const auto length = static_cast<std::uint32_t>(s.table.size());
+  page_set room = free_;
+  bool any_leased = false;
+  std::uint32_t leased_start = page_set::none;
+  std::vector<std::uint32_t> starts;  // under which each page would already be in its place
+  for (std::uint32_t i = 0; i < length; ++i) {
+    const std::uint32_t page = to_index(s.table[i]);
+    if (!room.contains(page)) room.insert(page);
+    if (page >= i) starts.push_back(page - i);
+    if (at(s.table[i]).leases == 0) continue;
+    if (page < i || (any_leased && leased_start != page - i)) return page_set::none;
+    any_leased = true;
+    leased_start = page - i;
+  }
+  const auto fits = [&](std::uint32_t start) {
+    return room.contains(start) && room.next_absent(start) - start >= length;
+  };
+  if (any_leased) return fits(leased_start) ? leased_start : page_set::none;
+  std::sort(starts.begin(), starts.end());
+  std::uint32_t best = page_set::none;
+  std::size_t most = 0;
+  for (std::size_t i = 0; i < starts.size();) {
+    std::size_t end = i;
+    while (end < starts.size() && starts[end] == starts[i]) ++end;
+    if (end - i > most && fits(starts[i])) {
+      most = end - i;
+      best = starts[i];
+    }
+    i = end;
+  }
+  if (best != page_set::none) return best;
+  for (std::uint32_t begin = room.next(0); begin != page_set::none;) {
+    const std::uint32_t end = room.next_absent(begin);
+    if (end - begin >= length) return begin;
+    begin = room.next(end);
+  }
+  return page_set::none;
+}
+
+// Moves entry `index` to page `to`, then whatever entry wants the page that this left, and so on.
+// `wanted_by` says which entry wants a page, or none.
+template <class WantedBy>
+std::uint32_t page_store::follow(sequence_state& s, std::uint32_t index, std::uint32_t to,
+                                 const WantedBy& wanted_by, std::vector<page_copy>& copies) {
+  std::uint32_t moved = 0;
+  while (index != page_set::none) {
+    const std::uint32_t left = to_index(s.table[index]);
+    move_page(s.table[index], page_id{to}, copies);
+    ++moved;
+    to = left;
+    index = wanted_by(left);
+  }
+  return moved;
+}
+
+// Puts entry i on page target(i), which is free or holds another entry of the table. Entries that
+// wait for each other in a circle are opened through one free page, if there is one.
+template <class Target, class WantedBy>
+std::uint32_t page_store::permute(sequence_state& s, const Target& target,
+                                  const WantedBy& wanted_by, std::vector<page_copy>& copies) {
+  std::uint32_t moved = 0;
+  for (std::uint32_t i = 0; i < s.table.size(); ++i)
+    if (free_.contains(target(i))) moved += follow(s, i, target(i), wanted_by, copies);
+  for (std::uint32_t i = 0; i < s.table.size(); ++i) {
+    if (to_index(s.table[i]) == target(i)) continue;
+    const std::uint32_t spare = free_.next(0);
+    if (spare == page_set::none) break;
+    moved += follow(s, i, spare, wanted_by, copies);
+  }
+  return moved;
+}
+
+std::uint32_t page_store::gather(sequence_state& s, std::uint32_t start,
+                                 std::vector<page_copy>& copies) {
+  const auto length = static_cast<std::uint32_t>(s.table.size());
+  return permute(
+      s, [start](std::uint32_t i) { return start + i; },
+      [start, length](std::uint32_t page) {
+        return page >= start && page - start < length ? page - start : page_set::none;
+      },
+      copies);
+}
+
+std::uint32_t page_store::sort_table(sequence_state& s, std::vector<page_copy>& copies) {
+  std::vector<std::uint32_t> movable;  // indices
+  std::vector<std::uint32_t> pages;
+  for (std::uint32_t i = 0; i < s.table.size(); ++i)
+    if (at(s.table[i]).leases == 0) {
+      movable.push_back(i);
+      pages.push_back(to_index(s.table[i]));
+    }
+  if (std::is_sorted(pages.begin(), pages.end())) return 0;
+  std::sort(pages.begin(), pages.end());
+  std::vector<std::uint32_t> targets;
+  for (const page_id id : s.table) targets.push_back(to_index(id));
+  for (std::size_t k = 0; k < movable.size(); ++k) targets[movable[k]] = pages[k];
+  return permute(
+      s, [&targets](std::uint32_t i) { return targets[i]; },
+      [&](std::uint32_t page) {
+        const auto found = std::lower_bound(pages.begin(), pages.end(), page);
+        if (found == pages.end() || *found != page) return page_set::none;
+        return movable[static_cast<std::size_t>(found - pages.begin())];
+      },
+      copies);
+}
+
+// Moves runs of the table behind the run before them where the pages there are free.
+std::uint32_t page_store::close_gaps(sequence_state& s, std::vector<page_copy>& copies) {
+  std::uint32_t moved = 0;
+  for (std::size_t i = 1; i < s.table.size(); ++i) {
+    const std::uint32_t target = to_index(s.table[i - 1]) + 1;
+    const std::uint32_t page = to_index(s.table[i]);
+    if (page == target || !free_.contains(target)) continue;
+    std::size_t end = i;
+    while (end < s.table.size() && at(s.table[end]).leases == 0 &&
+           to_index(s.table[end]) == page + (end - i))
+      ++end;
+    if (end == i) continue;  // leased
+    const std::uint32_t free_end = free_.next_absent(target);
+    // A run that touches the gap slides into it; another must fit, or it would only be torn.
+    if (free_end - target < end - i && free_end != page) continue;
+    for (std::uint32_t to = target; i < end; ++i, ++to, ++moved)
+      move_page(s.table[i], page_id{to}, copies);
+    --i;
+  }
+  return moved;
+}
+
+}  // namespace quire
