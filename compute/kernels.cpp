@@ -6,6 +6,7 @@
 #include <string>
 
 #include "compute/kernel_table.hpp"
+#include "compute/matmul_kernels.hpp"
 
 namespace quire {
 
@@ -22,9 +23,11 @@ bool has_avx512_vnni() noexcept {
          __builtin_cpu_supports("avx512vnni");
 }
 
-constexpr kernel_table avx512_vnni{.name = "avx512_vnni", .runnable = has_avx512_vnni};
-constexpr kernel_table avx2{.name = "avx2", .runnable = has_avx2};
-constexpr kernel_table scalar{.name = "scalar", .runnable = []() noexcept { return true; }};
+constexpr kernel_table avx512_vnni{.name = "avx512_vnni", .runnable = has_avx512_vnni,
+                                   .matmul = &avx512_vnni_matmul};
+constexpr kernel_table avx2{.name = "avx2", .runnable = has_avx2, .matmul = &scalar_matmul};
+constexpr kernel_table scalar{
+    .name = "scalar", .runnable = []() noexcept { return true; }, .matmul = &scalar_matmul};
 
 constexpr std::array<const kernel_table*, 3> compiled{&avx512_vnni, &avx2, &scalar};
 

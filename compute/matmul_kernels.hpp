@@ -41,6 +41,7 @@ constexpr std::size_t group_bytes(std::size_t padded, std::size_t cols) noexcept
 struct matmul_task {
   const std::byte* panels = nullptr;  // first panel; `panel_bytes` apart
   std::size_t panel_bytes = 0;
+  std::size_t num_panels = 0;
   std::size_t cols = 0;          // inputs of the matrix
   std::size_t num_outputs = 0;   // valid outputs of the run, at most 16 per panel; 16 but for the last
   const std::byte* x_q8 = nullptr;  // the group (see above), for quantized weights

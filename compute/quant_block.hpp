@@ -31,8 +31,28 @@ struct quant_formula {
   std::uint8_t bits = 0;         ///< bits per code
 };
 
-/// Returns the formula of a quantized type.
-quant_formula formula_of(tensor_type type) noexcept;
+/// Returns the formula of a quantized type; all zero for F32, F16 and BF16.
+constexpr quant_formula formula_of(tensor_type type) noexcept {
+  switch (type) {
+    using enum tensor_type;
+    case q4_0: return {.offset = 8, .bits = 4};
+    case q4_1: return {.minimum = true, .bits = 4};
+    case q5_0: return {.offset = 16, .bits = 5};
+    case q5_1: return {.minimum = true, .bits = 5};
+    case q8_0: return {.offset = 128, .bits = 8};
+    case q2_k: return {.minimum = true, .scale_values = 16, .bits = 2};
+    case q3_k: return {.offset = 4, .scale_values = 16, .bits = 3};
+    case q4_k: return {.minimum = true, .scale_values = 32, .bits = 4};
+    case q5_k: return {.minimum = true, .scale_values = 32, .bits = 5};
+    case q6_k: return {.offset = 32, .scale_values = 16, .bits = 6};
+    case iq4_nl: return {.table = true, .bits = 4};
+    case iq4_xs: return {.table = true, .scale_values = 32, .bits = 4};
+    case f32:
+    case f16:
+    case bf16: break;
+  }
+  return {};
+}
 
 /// A block taken apart. `scales` and `mins` are those of the sub-blocks.
 struct quant_block {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "compute/context.hpp"
 #include "compute/packed_matrix.hpp"
@@ -30,16 +30,21 @@ class activations {
   std::size_t cols() const noexcept { return cols_; }
 
   // The prepared forms, for the kernels.
-  const float* f32 = nullptr;       // (num_rows, cols), stride f32_stride
+  const float* f32 = nullptr;     // (num_rows, cols), stride f32_stride
   std::size_t f32_stride = 0;
-  const std::int8_t* q8 = nullptr;  // layout: compute/kernel_table.hpp
-  const float* scales = nullptr;
-  const float* sums = nullptr;
+  const std::byte* q8 = nullptr;  // groups of 16 rows, layout: compute/matmul_kernels.hpp;
+                                  // null when cols is not a multiple of 32
 
  private:
+  struct free_aligned {
+    void operator()(std::byte* p) const noexcept;
+  };
+  std::byte* reserve(std::size_t num_rows, std::size_t cols);
+
   std::size_t num_rows_ = 0;
   std::size_t cols_ = 0;
-  std::vector<std::byte> storage_;
+  std::unique_ptr<std::byte[], free_aligned> storage_;
+  std::size_t storage_bytes_ = 0;
 };
 
 /// One product of a group: out[r][n] = sum_k x[r][k] * weights[n][k].
