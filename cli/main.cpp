@@ -12,12 +12,31 @@ namespace {
 using quire::cli::program;
 
 void add_commands(program& commands) {
+#ifdef QUIRE_CLI_ENGINE
+  quire::cli::add_run(commands);
+  quire::cli::add_chat(commands);
+  quire::cli::add_serve(commands);
+  quire::cli::add_bench(commands);
+  quire::cli::add_perplexity(commands);
+#endif
 #ifdef QUIRE_CLI_MODELS
   quire::cli::add_tokenize(commands);
   quire::cli::add_detokenize(commands);
   quire::cli::add_template(commands);
 #endif
+#ifdef QUIRE_CLI_KV
+  quire::cli::add_kv(commands);
+#endif
+#ifdef QUIRE_CLI_CONFIG
+  quire::cli::add_config(commands);
+#endif
   quire::cli::add_completion(commands);
+}
+
+void report(const quire::error& why) {
+  // Configuration problems begin with file:line:column, which editors look for at the line's start.
+  if (why.code != quire::errc::invalid_config) std::cerr << "quire: ";
+  std::cerr << why.message << '\n';
 }
 
 int run(int argc, char** argv) {
@@ -39,7 +58,7 @@ int run(int argc, char** argv) {
   auto code = commands.chosen();
   if (!code) {
     std::fflush(stdout);
-    std::cerr << "quire: " << code.error().message << '\n';
+    report(code.error());
     return quire::exit_code(code.error().code);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
