@@ -64,14 +64,14 @@ std::size_t allowed_cores() noexcept {
 
 struct arena::impl {
   explicit impl(std::size_t threads)
-      : num_threads(threads),
-        parallelism(tbb::global_control::max_allowed_parallelism,
-                    std::max<std::size_t>(threads, allowed_cores())),
-        tasks(static_cast<int>(threads)) {}
+      : num_threads(threads), tasks(static_cast<int>(threads)) {
+    if (threads > allowed_cores())
+      parallelism.emplace(tbb::global_control::max_allowed_parallelism, threads);
+  }
 
   const std::size_t num_threads;
   // TBB lends at most one worker per core unless told; a caller who asks for more gets them.
-  tbb::global_control parallelism;
+  std::optional<tbb::global_control> parallelism;
   tbb::task_arena tasks;
   tbb::task_group group;
 
