@@ -5,8 +5,10 @@
 #include <cstdlib>
 #include <string>
 
+#include "compute/attention_kernels.hpp"
 #include "compute/kernel_table.hpp"
 #include "compute/matmul_kernels.hpp"
+#include "compute/row_kernels.hpp"
 
 namespace quire {
 
@@ -24,10 +26,19 @@ bool has_avx512_vnni() noexcept {
 }
 
 constexpr kernel_table avx512_vnni{.name = "avx512_vnni", .runnable = has_avx512_vnni,
-                                   .matmul = &avx512_vnni_matmul};
-constexpr kernel_table avx2{.name = "avx2", .runnable = has_avx2, .matmul = &scalar_matmul};
-constexpr kernel_table scalar{
-    .name = "scalar", .runnable = []() noexcept { return true; }, .matmul = &scalar_matmul};
+                                   .matmul = &avx512_vnni_matmul,
+                                   .rows = &avx512_rows,
+                                   .attention = &avx512_attention};
+constexpr kernel_table avx2{.name = "avx2",
+                            .runnable = has_avx2,
+                            .matmul = &scalar_matmul,
+                            .rows = &avx2_rows,
+                            .attention = &avx2_attention};
+constexpr kernel_table scalar{.name = "scalar",
+                              .runnable = []() noexcept { return true; },
+                              .matmul = &scalar_matmul,
+                              .rows = &scalar_rows,
+                              .attention = &scalar_attention};
 
 constexpr std::array<const kernel_table*, 3> compiled{&avx512_vnni, &avx2, &scalar};
 

@@ -1,0 +1,88 @@
+// The attention part of the kernel table: rows of the paged store encoded, decoded and attended to.
+//
+// There are two ways through it. Decoding (one new token) reads pages in place: `scores`, `softmax`,
+// `weigh`. Prefill (many query rows against the same keys) decodes a block of keys and values to f32
+// once and multiplies: `decode`, `transpose`, `multiply`, `softmax_block`, `multiply`.
+// Exponentials are to base 2: whoever prepares the queries scales them by log2(e).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "compute/kv_layout.hpp"
+#include "core/ids.hpp"
+
+namespace quire {
+
+/// One sequence's keys and values of one layer and one key head.
+struct paged_rows {
+  const std::byte* pages = nullptr;  ///< page p begins at pages + p * page_bytes
+  std::size_t page_bytes = 0;
+  const page_id* table = nullptr;    ///< position / page_tokens indexes it
+  std::size_t page_tokens = 0;
+  std::size_t head_dim = 0;
+  std::size_t offset_k = 0;          ///< of token 0's row within a page
+  std::size_t offset_v = 0;
+  std::size_t row_bytes_k = 0;
+  std::size_t row_bytes_v = 0;
+};
+
+/// Query rows in scratch memory are padded with zeros to this many values.
+constexpr std::size_t padded_dim(std::size_t head_dim) noexcept {
+  return (head_dim + kv_block_values - 1) / kv_block_values * kv_block_values;
+}
+
+/// Scores of a row need room for this many values past the last.
+inline constexpr std::size_t score_slack = 16;
+
+/// Rows that one call of `transpose` takes.
+inline constexpr std::size_t transpose_rows = 16;
+
+/// Kernels of one ISA. Arrays are indexed by kv_type. Row bytes need no alignment.
+struct attention_kernels {
+  /// Writes the row of head_dim values. Equal on every ISA, bit by bit, for finite values; in f16 what
+  /// is too large becomes the largest half.
+  std::array<void (*)(const float* values, std::size_t head_dim, std::byte* row) noexcept,
+             num_kv_types> encode;
+  /// Reads head_dim values. Equal on every ISA.
+  std::array<void (*)(const std::byte* row, std::size_t head_dim, float* values) noexcept,
+             num_kv_types> decode;
+
+  /// scores[g * stride + p - begin] = q[g] . k[p] for positions [begin, end) and num_queries rows of
+  /// q, (num_queries, padded_dim). Each row of scores has room for score_slack more.
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end, const float* q,
+                      std::size_t num_queries, float* scores, std::size_t stride) noexcept,
+             num_kv_types> scores;
+  /// s[i] = 2^(s[i] - max s), n values (n > 0) with room for score_slack more; returns their sum and
+  /// sets `max`.
+  float (*softmax)(float* s, std::size_t n, float& max) noexcept;
+  /// out[g] = sum over [begin, end) of weights[g * stride + p - begin] * v[p], (num_queries,
+  /// padded_dim); values past head_dim are zero or undefined.
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
+                      const float* weights, std::size_t stride, std::size_t num_queries,
+                      float* out) noexcept,
+             num_kv_types> weigh;
+
+  /// out[d * out_stride + r] = in[r * in_stride + d] for 16 rows and `dim` (a multiple of 16) columns.
+  void (*transpose)(const float* in, std::size_t in_stride, std::size_t dim, float* out,
+                    std::size_t out_stride) noexcept;
+  /// c (num_rows, cols) = a (num_rows, depth) b (depth, cols), or adds it to c; cols is a multiple of
+  /// 32. A row of c depends on the same row of a only, summed in the order of depth.
+  void (*multiply)(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride,
+                   std::size_t num_rows, std::size_t depth, std::size_t cols, float* c,
+                   std::size_t c_stride, bool add) noexcept;
+  /// One step of an online softmax over n (a multiple of 16) columns of which [low, high) count: s
+  /// becomes 2^(s - max) there and 0 elsewhere, `max` and `sum` are carried on; returns the factor
+  /// for what was accumulated under the old max.
+  float (*softmax_block)(float* s, std::size_t n, std::size_t low, std::size_t high, float& max,
+                         float& sum) noexcept;
+  /// x *= factor, n values (a multiple of 16).
+  void (*scale)(float* x, std::size_t n, float factor) noexcept;
+};
+
+extern const attention_kernels scalar_attention;
+extern const attention_kernels avx2_attention;
+extern const attention_kernels avx512_attention;
+
+}  // namespace quire
