@@ -22,7 +22,10 @@ void add_commands(program& commands) {
 #ifdef QUIRE_CLI_MODELS
   quire::cli::add_tokenize(commands);
   quire::cli::add_detokenize(commands);
+#endif
+#ifdef QUIRE_CLI_TEMPLATE
   quire::cli::add_template(commands);
+  quire::cli::add_inspect(commands);
 #endif
 #ifdef QUIRE_CLI_KV
   quire::cli::add_kv(commands);
