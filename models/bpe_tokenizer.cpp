@@ -165,7 +165,7 @@ class bpe_tokenizer final : public vocabulary_tokenizer {
 
   void merge_word(std::string_view word, std::vector<token_id>& out) const {
     thread_local merge_workspace work;
-    work.symbols.clear();
+    work.clear();
     for (const char c : word) work.add(1, byte_ids_[static_cast<unsigned char>(c)]);
     work.merge([this](const merge_symbol& left, const merge_symbol& right) {
       return merges_.find(left.id, right.id);

@@ -32,6 +32,13 @@ class merge_workspace {
  public:
   std::vector<merge_symbol> symbols;
 
+  /// Forgets the last word. Memory that only an extraordinary word needed is given back.
+  void clear() {
+    constexpr std::size_t usual_symbols = 16 * 1024;
+    if (symbols.capacity() > usual_symbols) *this = merge_workspace();
+    symbols.clear();
+  }
+
   /// Appends a symbol at the end of the chain.
   void add(std::uint32_t size, std::uint32_t id) {
     const auto index = static_cast<std::uint32_t>(symbols.size());

@@ -149,7 +149,7 @@ class spm_tokenizer final : public vocabulary_tokenizer {
 
   void merge_word(std::string_view word, std::vector<token_id>& out) const {
     thread_local merge_workspace work;
-    work.symbols.clear();
+    work.clear();
     for (std::size_t at = 0; at < word.size();) {
       const std::size_t size = std::min(claimed_length(word[at]), word.size() - at);
       work.add(static_cast<std::uint32_t>(size), no_token);

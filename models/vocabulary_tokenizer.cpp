@@ -22,8 +22,8 @@ vocabulary_tokenizer::vocabulary_tokenizer(vocabulary tokens) : tokens_(std::mov
         kind == token_kind::unknown)
       special.push_back(id);
   }
-  user_defined_ = special_matcher(tokens_.pieces, std::move(user_defined));
-  all_special_ = special_matcher(tokens_.pieces, std::move(special));
+  user_defined_ = special_matcher(tokens_.pieces, user_defined);
+  all_special_ = special_matcher(tokens_.pieces, special);
   byte_ends_.reserve(tokens_.pieces.size());
 }
 
