@@ -31,7 +31,7 @@ constexpr kernel_table avx512_vnni{.name = "avx512_vnni", .runnable = has_avx512
                                    .attention = &avx512_attention};
 constexpr kernel_table avx2{.name = "avx2",
                             .runnable = has_avx2,
-                            .matmul = &scalar_matmul,
+                            .matmul = &avx2_matmul,
                             .rows = &avx2_rows,
                             .attention = &avx2_attention};
 constexpr kernel_table scalar{.name = "scalar",
