@@ -1,5 +1,6 @@
-// The HTTP surface over an engine: OpenAI's endpoints, status, and the page. One io thread moves bytes,
-// two workers parse, render and ask the engine for its status, so that no stream waits for them.
+// The HTTP surface over an engine: OpenAI's endpoints, status, and the page. One io thread moves
+// bytes, two workers parse, render and ask the engine for its status, so that no stream waits for
+// them.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,8 @@ class http_server {
   /// options.drain_timeout_ms, then stops. Returns whether all finished by themselves. Blocks.
   bool drain();
 
-  /// Closes every connection, cancels what they were waiting for, and joins the threads. Idempotent.
+  /// Closes every connection, cancels what they were waiting for, and joins the threads.
+  /// Idempotent.
   void stop();
 
  private:

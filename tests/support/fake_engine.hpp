@@ -1,0 +1,188 @@
+// An engine for tests of the server: no model, a script per request, streamed from threads of its
+// own.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "actors/engine.hpp"
+#include "models/tokenizer.hpp"
+
+namespace quire {
+
+/// One token per byte, and token 256 that ends a text.
+class byte_tokenizer final : public tokenizer {
+ public:
+  byte_tokenizer() {
+    for (int i = 0; i < 256; ++i) table_ += static_cast<char>(i);
+  }
+  std::vector<token_id> encode(std::string_view text, encode_options) const override {
+    std::vector<token_id> tokens;
+    for (const char c : text) tokens.push_back(token_id{static_cast<unsigned char>(c)});
+    return tokens;
+  }
+  std::string_view bytes(token_id token, bool with_special = false) const override {
+    if (to_index(token) < 256) return std::string_view(table_).substr(to_index(token), 1);
+    return with_special ? "<|end|>" : "";
+  }
+  std::string decode(std::span<const token_id> tokens, bool with_special = false) const override {
+    std::string text;
+    for (const auto token : tokens) text += bytes(token, with_special);
+    return text;
+  }
+  std::size_t vocabulary_size() const noexcept override { return 257; }
+  std::string_view piece(token_id token) const override { return bytes(token, true); }
+  bool is_control(token_id token) const override { return to_index(token) == 256; }
+  bool is_end(token_id token) const override { return to_index(token) == 256; }
+  bool adds_bos() const noexcept override { return false; }
+  std::optional<token_id> bos() const noexcept override { return std::nullopt; }
+  std::optional<token_id> eos() const noexcept override { return token_id{256}; }
+
+ private:
+  std::string table_;
+};
+
+/// Runs `script` on a new thread for every request.
+class fake_engine final : public engine {
+ public:
+  /// What a script sees of its request.
+  class stream {
+   public:
+    stream(fake_engine& owner, request_id id, generation_request asked,
+           std::shared_ptr<generation_listener> listener)
+        : request(std::move(asked)), owner_(&owner), id_(id), listener_(std::move(listener)) {}
+
+    void emit(generation_event event) { listener_->on_event(std::move(event)); }
+    bool cancelled() const { return owner_->is_cancelled(id_); }
+    /// Blocks until the request is cancelled or the engine goes down.
+    void wait_for_cancel() { owner_->wait_for_cancel(id_); }
+
+    generation_request request;
+
+   private:
+    fake_engine* owner_;
+    request_id id_;
+    std::shared_ptr<generation_listener> listener_;
+  };
+  using script = std::function<void(stream&)>;
+
+  explicit fake_engine(script play) : play_(std::move(play)) {
+    card_.id = "fake-model";
+    card_.architecture = "script";
+    card_.weights_type = "none";
+    card_.context_tokens = 4096;
+    card_.vocabulary_size = 257;
+    card_.has_chat_template = true;
+  }
+  ~fake_engine() override {
+    {
+      const std::lock_guard lock(mutex_);
+      closing_ = true;
+      changed_.notify_all();
+    }
+    for (auto& thread : threads_) thread.join();
+  }
+
+  request_id submit(generation_request request,
+                    std::shared_ptr<generation_listener> listener) override {
+    const std::lock_guard lock(mutex_);
+    const auto id = request_id{++last_id_};
+    requests_.push_back(request);
+    threads_.emplace_back([this, id, asked = std::move(request), heard = std::move(listener)] {
+      stream playing(*this, id, asked, heard);
+      play_(playing);
+    });
+    return id;
+  }
+  void cancel(request_id id) override {
+    const std::lock_guard lock(mutex_);
+    cancelled_[id] = true;
+    changed_.notify_all();
+  }
+  result<engine_status> status() override {
+    if (throw_from_status) throw std::runtime_error("secret");
+    engine_status state;
+    state.page_tokens = 16;
+    state.total_pages = 64;
+    state.store.used_pages = 16;
+    state.store.free_pages = 48;
+    state.counters = {{"steps", 7}};
+    state.seconds = {{"forward", 0.5}};
+    return state;
+  }
+  bool drain(std::chrono::milliseconds) override {
+    const std::lock_guard lock(mutex_);
+    ++num_drains;
+    return true;
+  }
+  const model_card& card() const noexcept override { return card_; }
+  const tokenizer& vocabulary() const noexcept override { return vocabulary_; }
+  const chat_template* chat() const noexcept override { return nullptr; }
+
+  /// What has been submitted so far.
+  std::vector<generation_request> requests() {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
+  std::size_t num_cancelled() {
+    const std::lock_guard lock(mutex_);
+    return cancelled_.size();
+  }
+  /// Waits until `count` requests have been cancelled; false after ten seconds.
+  bool wait_for_cancels(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10),
+                             [&] { return cancelled_.size() >= count; });
+  }
+  model_card& mutable_card() { return card_; }
+
+  std::atomic<int> num_drains = 0;
+  std::atomic<bool> throw_from_status = false;
+
+ private:
+  bool is_cancelled(request_id id) {
+    const std::lock_guard lock(mutex_);
+    return closing_ || cancelled_.contains(id);
+  }
+  void wait_for_cancel(request_id id) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return closing_ || cancelled_.contains(id); });
+  }
+
+  script play_;
+  byte_tokenizer vocabulary_;
+  model_card card_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::thread> threads_;
+  std::vector<generation_request> requests_;
+  std::map<request_id, bool> cancelled_;
+  std::uint64_t last_id_ = 0;
+  bool closing_ = false;
+};
+
+/// Streams these pieces to every choice, each piece one token of usage, then stops.
+inline fake_engine::script say(std::vector<std::string> pieces, std::uint32_t prompt_tokens = 5) {
+  return [pieces = std::move(pieces), prompt_tokens](fake_engine::stream& out) {
+    out.emit(admitted_event{prompt_tokens});
+    for (const auto& piece : pieces)
+      for (std::uint32_t choice = 0; choice < out.request.num_choices; ++choice)
+        out.emit(delta_event{choice, piece, {}});
+    for (std::uint32_t choice = 0; choice < out.request.num_choices; ++choice) {
+      generation_usage usage;
+      usage.prompt_tokens = prompt_tokens;
+      usage.completion_tokens = static_cast<std::uint32_t>(pieces.size());
+      usage.cached_tokens = 2;
+      out.emit(finished_event{choice, finish_reason::stop, usage});
+    }
+  };
+}
+
+}  // namespace quire
