@@ -166,6 +166,17 @@ QUIRE_INLINE void unpack(const panel_cursor& at, weight_block& w) noexcept {
   unpack_scales<Type>(at, w);
 }
 
+/// Asks for the same block of the next panel: the hardware's prefetcher alone does not keep memory busy
+/// while a panel is multiplied.
+template <tensor_type Type>
+QUIRE_INLINE void prefetch(const panel_cursor& at, std::size_t panel_bytes) noexcept {
+  constexpr auto stride = static_cast<int>(code_stride_of(Type));
+#pragma GCC unroll 8
+  for (int i = 0; i < stride; i += 64) __builtin_prefetch(at.codes + panel_bytes + i);
+  __builtin_prefetch(at.scales + panel_bytes);
+  if constexpr (sub_stride_of(Type) != 0) __builtin_prefetch(at.subs + panel_bytes);
+}
+
 /// Adds the dot products of quads [First, Last) with one row's 32 activations.
 template <int First, int Last>
 QUIRE_INLINE __m512i dot(__m512i sum, const weight_block& w, const std::byte* q) noexcept {
@@ -238,6 +249,7 @@ void multiply_panels(const matmul_task& task) noexcept {
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_setzero_ps();
     for (std::size_t b = 0; b < blocks; ++b) {
+      prefetch<Type>(at, task.panel_bytes);
       weight_block w;
       unpack<Type>(at, w);
 #pragma GCC unroll 16
