@@ -301,6 +301,7 @@ void page_store::retain(page_id id) {
   ++p.ref_count;
   ++p.outside;
   p.outside_tokens = p.tokens;
+  note_use(id);
 }
 
 void page_store::release(page_id id) {
@@ -308,6 +309,7 @@ void page_store::release(page_id id) {
   page_state& p = at(id);
   --p.ref_count;
   if (--p.outside == 0) p.outside_tokens = 0;
+  note_use(id);
   settle(id);
 }
 
@@ -317,10 +319,19 @@ page_info page_store::info(page_id id) const {
   return {id, p.ref_count, p.tokens, p.leases > 0};
 }
 
+void page_store::add_listener(page_use_listener& listener) {
+  listeners_.push_back(&listener);
+}
+
+void page_store::remove_listener(page_use_listener& listener) {
+  listeners_.erase(std::remove(listeners_.begin(), listeners_.end(), &listener), listeners_.end());
+}
+
 void page_store::lease(std::span<const page_id> pages) {
   for (const page_id id : pages) {
     QUIRE_CHECK(to_index(id) < pages_.size() && at(id).ref_count > 0, "lease of a page not used");
     ++at(id).leases;
+    note_use(id);
   }
 }
 
@@ -328,6 +339,7 @@ void page_store::unlease(std::span<const page_id> pages) {
   for (const page_id id : pages) {
     QUIRE_CHECK(to_index(id) < pages_.size() && at(id).leases > 0, "unlease without lease");
     --at(id).leases;
+    note_use(id);
     if (at(id).ref_count == 0) settle(id);
   }
 }
@@ -380,6 +392,7 @@ void page_store::attach(page_id id, holder h) noexcept {
   if (!p.first.none()) links_of(p.first).previous = h;
   p.first = h;
   ++p.ref_count;
+  note_use(id);
 }
 
 void page_store::detach(page_id id, holder h) noexcept {
@@ -391,6 +404,15 @@ void page_store::detach(page_id id, holder h) noexcept {
     links_of(own.previous).next = own.next;
   if (!own.next.none()) links_of(own.next).previous = own.previous;
   --p.ref_count;
+  note_use(id);
+}
+
+void page_store::note_use(page_id id) noexcept {
+  page_state& p = at(id);
+  const bool idle = p.outside == 1 && p.ref_count == 1 && p.leases == 0;
+  if (idle == p.idle) return;
+  p.idle = idle;
+  for (page_use_listener* listener : listeners_) listener->on_page_use(id, idle);
 }
 
 void page_store::drop_back(sequence_state& s) noexcept {

@@ -63,6 +63,16 @@ struct writable_page {
   std::optional<page_copy> copy;
 };
 
+/// Hears of the pages that were retained. Called in the middle of an operation: must not call the
+/// store.
+class page_use_listener {
+ public:
+  virtual ~page_use_listener() = default;
+  /// A retained page became idle (its only reference is that one, and no lease pins it), or no
+  /// longer is.
+  virtual void on_page_use(page_id page, bool idle) noexcept = 0;
+};
+
 class page_store {
  public:
   /// Makes a store of num_pages free pages of page_tokens tokens. Errors: invalid_argument.
@@ -111,6 +121,9 @@ class page_store {
   void retain(page_id page);   ///< adds a reference to a used page
   void release(page_id page);  ///< drops one; at zero the page is free
   page_info info(page_id page) const;
+  /// Adds or removes a listener. A store with listeners must not be moved.
+  void add_listener(page_use_listener& listener);
+  void remove_listener(page_use_listener& listener);
   /// Pins the pages of a table while a step reads and writes them. A leased page is never moved;
   /// when its last reference goes it becomes free only at unlease.
   void lease(std::span<const page_id> pages);
@@ -147,6 +160,7 @@ class page_store {
     std::uint32_t leases = 0;
     std::uint32_t outside = 0;         ///< references taken by retain
     std::uint32_t outside_tokens = 0;  ///< tokens that those see
+    bool idle = false;                 ///< held by one reference from outside alone, not leased
     holder first;                      ///< list of the table entries that hold the page
   };
   struct links {
@@ -175,6 +189,7 @@ class page_store {
   void append_pages(sequence_state& s, std::uint32_t pages);
   void attach(page_id id, holder h) noexcept;
   void detach(page_id id, holder h) noexcept;
+  void note_use(page_id id) noexcept;
   void drop_back(sequence_state& s) noexcept;
   void settle(page_id id) noexcept;
   void refresh_tokens(page_id id) noexcept;
@@ -183,9 +198,13 @@ class page_store {
   std::uint32_t holes() const noexcept;
 
   void move_page(page_id from, page_id to, std::vector<page_copy>& copies);
-  page_id neighbour_for(std::uint32_t hole) const noexcept;
+  page_id neighbour_for(std::uint32_t hole, std::uint32_t room) const noexcept;
   std::uint32_t highest_movable(std::uint32_t before) const noexcept;
-  std::uint32_t run_begin(std::uint32_t last, std::uint32_t longest) const noexcept;
+  std::uint32_t run_length(const sequence_state& s, std::uint32_t index,
+                           std::uint32_t longest) const noexcept;
+  std::uint32_t run_begin(const sequence_state& s, std::uint32_t index) const noexcept;
+  holder chain_to(std::uint32_t last, std::uint32_t hole, std::uint32_t room) const noexcept;
+  std::uint32_t outside_run(std::uint32_t last, std::uint32_t room) const noexcept;
   std::uint32_t best_start(const sequence_state& s) const;
   template <class WantedBy>
   std::uint32_t follow(sequence_state& s, std::uint32_t index, std::uint32_t to,
@@ -209,6 +228,7 @@ class page_store {
   sequence_slots slot_by_id_;
   std::uint64_t last_id_ = 0;
   std::vector<std::pair<page_id, page_id>> moves_;
+  std::vector<page_use_listener*> listeners_;
   store_stats counts_;
 };
 

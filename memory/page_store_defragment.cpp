@@ -53,43 +53,87 @@ std::uint32_t page_store::highest_movable(std::uint32_t before) const noexcept {
   return page;
 }
 
-// The page past `hole` that belongs beside one of the hole's neighbours, or none. A page that would
-// leave a neighbour of its own behind gains nothing by moving.
-page_id page_store::neighbour_for(std::uint32_t hole) const noexcept {
-  const auto entry = [this](holder h, std::uint32_t index) {
-    const auto& table = slots_[h.slot].table;
-    return index < table.size() ? to_index(table[index]) : page_set::none;
-  };
-  const auto movable = [this, hole](std::uint32_t p) {
-    return p != page_set::none && p > hole && pages_[p].leases == 0;
+// The page past `hole` that belongs beside one of the hole's neighbours, or none. A page whose run
+// does not fit in the `room` there would only leave another neighbour behind.
+page_id page_store::neighbour_for(std::uint32_t hole, std::uint32_t room) const noexcept {
+  const auto movable = [this, hole](const sequence_state& s, std::uint32_t index) {
+    return index < s.table.size() && to_index(s.table[index]) > hole &&
+           at(s.table[index]).leases == 0;
   };
   int asked = 0;
   if (hole > 0)
     for (holder h = pages_[hole - 1].first; !h.none() && asked < holders_to_ask; ++asked) {
-      const std::uint32_t next = entry(h, h.index + 1);
-      if (movable(next) && entry(h, h.index + 2) != next + 1) return page_id{next};
-      h = slots_[h.slot].entries[h.index].next;
+      const sequence_state& s = slots_[h.slot];
+      if (movable(s, h.index + 1) && run_length(s, h.index + 1, room + 1) <= room)
+        return s.table[h.index + 1];
+      h = s.entries[h.index].next;
     }
   asked = 0;
-  if (hole + 1 < pages_.size())
+  if (room == 1 && hole + 1 < pages_.size())
     for (holder h = pages_[hole + 1].first; !h.none() && asked < holders_to_ask; ++asked) {
+      const sequence_state& s = slots_[h.slot];
       // Below index 0 the wrapped index lies past every table.
-      const std::uint32_t previous = entry(h, h.index - 1);
-      if (movable(previous) && entry(h, h.index - 2) + 1 != previous) return page_id{previous};
-      h = slots_[h.slot].entries[h.index].next;
+      if (movable(s, h.index - 1) && run_begin(s, h.index - 1) == h.index - 1)
+        return s.table[h.index - 1];
+      h = s.entries[h.index].next;
     }
   return page_id{page_set::none};
 }
 
-// The first page of the run of at most `longest` adjacent pages of one table that ends with `last`.
-std::uint32_t page_store::run_begin(std::uint32_t last, std::uint32_t longest) const noexcept {
-  std::uint32_t begin = last;
-  while (last - begin + 1 < longest && begin > 0 && pages_[begin - 1].leases == 0) {
-    const holder h = pages_[begin].first;
-    if (h.none() || h.index == 0) break;
-    if (to_index(slots_[h.slot].table[h.index - 1]) != begin - 1) break;
+// How many entries from `index` on lie on adjacent pages, at most `longest`.
+std::uint32_t page_store::run_length(const sequence_state& s, std::uint32_t index,
+                                     std::uint32_t longest) const noexcept {
+  std::uint32_t length = 1;
+  while (length < longest && index + length < s.table.size() &&
+         to_index(s.table[index + length]) == to_index(s.table[index]) + length)
+    ++length;
+  return length;
+}
+
+// The first entry of the run that ends with `index`; looks back no further than longest_run.
+std::uint32_t page_store::run_begin(const sequence_state& s, std::uint32_t index) const noexcept {
+  std::uint32_t begin = index;
+  while (begin > 0 && index - begin + 1 < longest_run &&
+         to_index(s.table[begin - 1]) + 1 == to_index(s.table[begin]))
     --begin;
+  return begin;
+}
+
+// Which entries should fill `room` pages from `hole` on so that page `last` is among them: the end
+// of its run, and the runs before it in the table as far as they fit whole. Returns the first
+// entry.
+page_store::holder page_store::chain_to(std::uint32_t last, std::uint32_t hole,
+                                        std::uint32_t room) const noexcept {
+  const holder end = pages_[last].first;
+  if (end.none()) return end;
+  const sequence_state& s = slots_[end.slot];
+  const auto may_move = [&](std::uint32_t index) {
+    return at(s.table[index]).leases == 0 && to_index(s.table[index]) > hole;
+  };
+  const auto first_that_may = [&](std::uint32_t begin, std::uint32_t last_index) {
+    std::uint32_t first = last_index;
+    while (first > begin && may_move(first - 1)) --first;
+    return first;
+  };
+  std::uint32_t begin = run_begin(s, end.index);
+  std::uint32_t first = first_that_may(begin, end.index);
+  if (end.index - first + 1 > room) return {end.slot, end.index + 1 - room};
+  while (first == begin && first > 0 && end.index - first + 1 < longest_run &&
+         may_move(first - 1)) {
+    begin = run_begin(s, first - 1);
+    if (end.index - begin + 1 > room || first_that_may(begin, first - 1) != begin) break;
+    first = begin;
   }
+  return {end.slot, first};
+}
+
+// The first of at most `room` pages up to `last` that only references from outside hold.
+std::uint32_t page_store::outside_run(std::uint32_t last, std::uint32_t room) const noexcept {
+  const auto alone = [this](std::uint32_t i) {
+    return pages_[i].ref_count > 0 && pages_[i].first.none() && pages_[i].leases == 0;
+  };
+  std::uint32_t begin = last;
+  while (last - begin + 1 < std::min(room, longest_run) && begin > 0 && alone(begin - 1)) --begin;
   return begin;
 }
 
@@ -99,18 +143,31 @@ std::uint32_t page_store::defragment(std::uint32_t max_moves, std::vector<page_c
   while (moved < max_moves) {
     const std::uint32_t hole = free_.next(0);
     if (hole == page_set::none) break;
-    const page_id neighbour = neighbour_for(hole);
+    const std::uint32_t last = highest_movable(num_pages());
+    if (last == page_set::none || last < hole) break;
+    const std::uint32_t room = free_.next_absent(hole) - hole;
+    const page_id neighbour = neighbour_for(hole, room);
+    const holder first = chain_to(last, hole, room);
     if (to_index(neighbour) != page_set::none) {
       move_page(neighbour, page_id{hole}, copies);
       ++moved;
       continue;
     }
-    const std::uint32_t last = highest_movable(num_pages());
-    if (last == page_set::none || last < hole) break;
-    const std::uint32_t room = free_.next_absent(hole) - hole;
-    std::uint32_t from = run_begin(last, std::min({room, longest_run, last - hole}));
-    for (std::uint32_t to = hole; from <= last && moved < max_moves; ++from, ++to, ++moved)
-      move_page(page_id{from}, page_id{to}, copies);
+    if (first.none()) {  // in no table: keep such pages in the order in which they lie
+      const std::uint32_t begin = outside_run(last, room);
+      for (std::uint32_t i = 0; begin + i <= last && moved < max_moves; ++i, ++moved)
+        move_page(page_id{begin + i}, page_id{hole + i}, copies);
+      continue;
+    }
+    const std::vector<page_id>& table = slots_[first.slot].table;
+    for (std::uint32_t i = first.index, to = hole; moved < max_moves; ++i, ++to, ++moved) {
+      const page_id from = table[i];
+      move_page(from, page_id{to}, copies);
+      if (to_index(from) == last) {
+        ++moved;
+        break;
+      }
+    }
   }
   if (moved > 0) ++counts_.defrag_operations;
   return moved;
@@ -216,24 +273,19 @@ std::uint32_t page_store::gather(sequence_state& s, std::uint32_t start,
 }
 
 std::uint32_t page_store::sort_table(sequence_state& s, std::vector<page_copy>& copies) {
-  std::vector<std::uint32_t> movable;  // indices
   std::vector<std::uint32_t> pages;
-  for (std::uint32_t i = 0; i < s.table.size(); ++i)
-    if (at(s.table[i]).leases == 0) {
-      movable.push_back(i);
-      pages.push_back(to_index(s.table[i]));
-    }
+  for (const page_id id : s.table) {
+    if (at(id).leases > 0) return 0;  // ordered around fixed pages it could be torn further
+    pages.push_back(to_index(id));
+  }
   if (std::is_sorted(pages.begin(), pages.end())) return 0;
   std::sort(pages.begin(), pages.end());
-  std::vector<std::uint32_t> targets;
-  for (const page_id id : s.table) targets.push_back(to_index(id));
-  for (std::size_t k = 0; k < movable.size(); ++k) targets[movable[k]] = pages[k];
   return permute(
-      s, [&targets](std::uint32_t i) { return targets[i]; },
-      [&](std::uint32_t page) {
+      s, [&pages](std::uint32_t i) { return pages[i]; },
+      [&pages](std::uint32_t page) {
         const auto found = std::lower_bound(pages.begin(), pages.end(), page);
         if (found == pages.end() || *found != page) return page_set::none;
-        return movable[static_cast<std::size_t>(found - pages.begin())];
+        return static_cast<std::uint32_t>(found - pages.begin());
       },
       copies);
 }

@@ -14,7 +14,7 @@ namespace quire {
 
 struct prefix_stats {
   std::uint64_t lookups = 0;
-  std::uint64_t hits = 0;          ///< lookups that found at least one page
+  std::uint64_t hits = 0;  ///< lookups that found at least one page
   std::uint64_t misses = 0;
   std::uint64_t evictions = 0;     ///< pages
   std::uint64_t tokens_saved = 0;  ///< counted at the hit
@@ -23,8 +23,9 @@ struct prefix_stats {
 
 class prefix_index {
  public:
-  /// `seed` separates models, KV types and adapters. `store` outlives the index.
-  prefix_index(page_store& store, std::uint64_t seed);
+  /// `seed` separates models, KV types and adapters. `store` outlives the index and stays in its
+  /// place. Hashes are cut to `hash_mask`: tests use it to make them collide.
+  prefix_index(page_store& store, std::uint64_t seed, std::uint64_t hash_mask = ~std::uint64_t{0});
   ~prefix_index();
   prefix_index(prefix_index&&) noexcept;
   prefix_index& operator=(prefix_index&&) noexcept;
@@ -39,11 +40,11 @@ class prefix_index {
   void insert(std::span<const token_id> tokens, std::span<const page_id> table,
               std::uint32_t from_page = 0);
   /// Frees up to `pages` pages that only the index holds, least recently used first, leaf first;
-  /// returns how many became free.
+  /// returns how many became free. O(log entries) per page.
   std::uint32_t evict(std::uint32_t pages);
-  /// Pages that evict could free now.
+  /// Pages that evict could free now: only the index holds them and all that continue them. O(1).
   std::uint32_t evictable_pages() const;
-  /// Follows moves of the page store.
+  /// Follows moves of the page store; call it before the next lookup, insert or evict.
   void on_moves(std::span<const std::pair<page_id, page_id>> moves);
   void clear();
   prefix_stats stats() const;

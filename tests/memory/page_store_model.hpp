@@ -1,0 +1,537 @@
+// A naive model of the page store beside a real one: every operation runs on both, then everything
+// that can be seen is compared. The model keeps each sequence's contents apart and recounts from
+// scratch.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "memory/page_store.hpp"
+
+namespace quire::testing {
+
+class page_store_model {
+ public:
+  page_store_model(std::uint32_t seed, std::uint32_t pages, std::uint32_t page_tokens)
+      : random_(seed), page_tokens_(page_tokens), store_(*page_store::make(pages, page_tokens)) {
+    memory_.resize(std::size_t{4} * pages * page_tokens);
+  }
+
+  /// Runs one random operation. With `starved` it runs while no page is free. Returns what differs
+  /// between model and store, or nothing.
+  std::string step(bool starved) {
+    problem_.clear();
+    std::optional<sequence_id> hog;
+    if (starved) hog = store_.allocate(std::uint64_t{store_.free_pages()} * page_tokens_).value();
+    free_before_ = store_.free_pages();
+    copies_.clear();
+    const std::string before = describe();
+    const bool refused = !run(below(100));
+    if (refused && describe() != before) complain("a refused operation changed the state");
+    if (refused && !copies_.empty()) complain("a refused operation asked for copies");
+    apply_copies();
+    if (hog) store_.free(*hog);
+    num_hogs_ += hog ? 1u : 0u;
+    compare();
+    return problem_.empty() ? problem_ : name_ + ": " + problem_;
+  }
+
+  std::uint64_t refusals() const { return refusals_; }
+  std::uint64_t moves() const { return moves_; }
+
+ private:
+  using content = std::vector<std::uint64_t>;
+  /// `pages` are numbers of the model's own: equal numbers mean one shared page.
+  struct model_sequence {
+    std::vector<std::uint64_t> pages;
+    content values;  ///< one per stored token
+  };
+  struct outside_reference {
+    std::uint64_t page = 0;
+    page_id physical{};
+    content values;
+  };
+
+  std::uint32_t below(std::uint32_t limit) {
+    return limit == 0 ? 0 : static_cast<std::uint32_t>(random_() % limit);
+  }
+  void complain(const std::string& what) {
+    if (problem_.empty()) problem_ = what;
+  }
+  void expect(bool holds, const char* what) {
+    if (!holds) complain(what);
+  }
+  std::uint64_t ceil_pages(std::uint64_t tokens) const {
+    return (tokens + page_tokens_ - 1) / page_tokens_;
+  }
+
+  // --- operations: true when the store did it, false when it refused as the model expects
+  // ---------
+
+  bool run(std::uint32_t dice) {
+    if (dice < 12) return allocate();
+    if (dice < 16) return allocate_shared();
+    if (dice < 26) return extend();
+    if (dice < 46) return update();
+    if (dice < 51) return truncate();
+    if (dice < 57) return fork();
+    if (dice < 75) return free();
+    if (dice < 81) return write();
+    if (dice < 83) return read();
+    if (dice < 88) return compact();
+    if (dice < 92) return defragment();
+    if (dice < 95) return lease();
+    if (dice < 99) return retain();
+    return resize();
+  }
+
+  template <class T>
+  bool refuse(const result<T>& answer, errc code, std::uint64_t first, std::uint64_t second) {
+    ++refusals_;
+    if (answer)
+      complain("was done but must be refused as " + std::string(errc_name(code)));
+    else if (answer.error().code != code)
+      complain("refused as " + std::string(errc_name(answer.error().code)) + ", not " +
+               std::string(errc_name(code)));
+    else if (answer.error().numbers != std::array<std::uint64_t, 2>{first, second})
+      complain("refused with the wrong figures");
+    return answer.has_value();
+  }
+  template <class T>
+  bool accept(const result<T>& answer) {
+    if (!answer) complain("was refused: " + answer.error().message);
+    return answer.has_value();
+  }
+
+  /// A live sequence, or now and then one that is gone.
+  sequence_id pick() {
+    if (sequences_.empty() || below(40) == 0) return sequence_id{last_id_ + 1000000 + below(3)};
+    auto at = sequences_.begin();
+    std::advance(at, below(static_cast<std::uint32_t>(sequences_.size())));
+    return sequence_id{at->first};
+  }
+  model_sequence* find(sequence_id id) {
+    const auto found = sequences_.find(to_index(id));
+    return found == sequences_.end() ? nullptr : &found->second;
+  }
+
+  model_sequence& add(sequence_id id) {
+    expect(to_index(id) > last_id_, "an id does not rise");
+    last_id_ = to_index(id);
+    ++allocated_;
+    return sequences_[last_id_];
+  }
+  void append_pages(model_sequence& s, std::uint64_t count) {
+    for (; count > 0; --count) s.pages.push_back(++last_page_);
+  }
+
+  bool allocate() {
+    name_ = "allocate";
+    const std::uint64_t tokens = below(6 * page_tokens_);
+    const auto answer = store_.allocate(tokens);
+    const std::uint64_t needed = ceil_pages(tokens);
+    if (needed > free_before_) return refuse(answer, errc::out_of_pages, needed, free_before_);
+    if (accept(answer)) append_pages(add(*answer), needed);
+    return true;
+  }
+
+  bool allocate_shared() {
+    name_ = "allocate_shared";
+    std::vector<page_id> prefix;
+    model_sequence made;
+    for (const outside_reference& held : outside_) {
+      if (below(2) == 0 || std::count(prefix.begin(), prefix.end(), held.physical) > 0) continue;
+      prefix.push_back(held.physical);
+      made.pages.push_back(held.page);
+      made.values.insert(made.values.end(), held.values.begin(), held.values.end());
+    }
+    const std::uint64_t tokens = below(8 * page_tokens_);
+    const auto answer = store_.allocate_shared(prefix, tokens);
+    const std::uint64_t wanted = ceil_pages(tokens);
+    const std::uint64_t needed = wanted > prefix.size() ? wanted - prefix.size() : 0;
+    if (needed > free_before_) return refuse(answer, errc::out_of_pages, needed, free_before_);
+    append_pages(made, needed);
+    if (accept(answer)) add(*answer) = made;
+    return true;
+  }
+
+  bool extend() {
+    name_ = "extend";
+    const sequence_id id = pick();
+    const std::uint64_t tokens = below(3 * page_tokens_);
+    model_sequence* s = find(id);
+    const auto answer = store_.extend(id, tokens);
+    if (s == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    const std::uint64_t wanted = ceil_pages(s->values.size() + tokens);
+    const std::uint64_t missing = wanted > s->pages.size() ? wanted - s->pages.size() : 0;
+    if (missing > free_before_) return refuse(answer, errc::out_of_pages, missing, free_before_);
+    if (accept(answer)) append_pages(*s, missing);
+    return true;
+  }
+
+  bool is_shared(std::uint64_t page) const { return num_holders(page) > 1; }
+  std::uint64_t num_holders(std::uint64_t page) const {
+    std::uint64_t count = 0;
+    for (const auto& entry : sequences_)
+      for (const std::uint64_t held : entry.second.pages) count += held == page ? 1u : 0u;
+    for (const outside_reference& held : outside_) count += held.page == page ? 1u : 0u;
+    return count;
+  }
+
+  bool update() {
+    name_ = "update_tokens";
+    const sequence_id id = pick();
+    model_sequence* s = find(id);
+    const std::uint64_t room = s == nullptr ? 0 : s->pages.size() * page_tokens_;
+    const std::uint64_t tokens = below(static_cast<std::uint32_t>(room) + 2);
+    const auto answer = store_.update_tokens(id, tokens, copies_);
+    if (s == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    if (tokens > room) return refuse(answer, errc::out_of_bounds, tokens, room);
+    if (tokens <= s->values.size()) {
+      s->values.resize(tokens);
+      return accept(answer);
+    }
+    std::vector<std::size_t> shared;
+    for (std::size_t i = s->values.size() / page_tokens_; i < ceil_pages(tokens); ++i)
+      if (is_shared(s->pages[i])) shared.push_back(i);
+    if (shared.size() > free_before_)
+      return refuse(answer, errc::out_of_pages, shared.size(), free_before_);
+    for (const std::size_t i : shared) s->pages[i] = ++last_page_;
+    cow_ += shared.size();
+    if (!accept(answer)) return true;
+    apply_copies();
+    for (std::uint64_t at = s->values.size(); at < tokens; ++at) {
+      s->values.push_back(++last_value_);
+      memory_[store_.slot(id, at).value()] = last_value_;
+    }
+    return true;
+  }
+
+  bool truncate() {
+    name_ = "truncate";
+    const sequence_id id = pick();
+    model_sequence* s = find(id);
+    const std::uint64_t stored = s == nullptr ? 0 : s->values.size();
+    const std::uint64_t tokens = below(static_cast<std::uint32_t>(stored) + 2);
+    const auto answer = store_.truncate(id, tokens);
+    if (s == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    if (tokens > stored) return refuse(answer, errc::out_of_bounds, tokens, stored);
+    s->values.resize(tokens);
+    s->pages.resize(ceil_pages(tokens));
+    return accept(answer);
+  }
+
+  bool fork() {
+    name_ = "fork";
+    const sequence_id id = pick();
+    const auto answer = store_.fork(id);
+    if (find(id) == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    ++cow_;
+    const model_sequence copy = *find(id);
+    if (accept(answer)) add(*answer) = copy;
+    return true;
+  }
+
+  bool free() {
+    name_ = "free";
+    const sequence_id id = pick();
+    store_.free(id);
+    freed_ += sequences_.erase(to_index(id));
+    return true;
+  }
+
+  bool write() {
+    name_ = "page_for_writing";
+    const sequence_id id = pick();
+    model_sequence* s = find(id);
+    const std::uint64_t at =
+        below(s == nullptr ? 9 : static_cast<std::uint32_t>(s->pages.size() * page_tokens_) + 1);
+    const auto answer = store_.page_for_writing(id, at);
+    if (s == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    const std::size_t index = at / page_tokens_;
+    if (index >= s->pages.size()) return refuse(answer, errc::invalid_page_access, index, at);
+    if (is_shared(s->pages[index])) {
+      if (free_before_ == 0) return refuse(answer, errc::out_of_pages, 1, 0);
+      s->pages[index] = ++last_page_;
+      ++cow_;
+    } else {
+      expect(!answer || !answer->copy, "copies a page of its own");
+    }
+    if (!accept(answer)) return true;
+    if (answer->copy) copies_.push_back(*answer->copy);
+    apply_copies();
+    if (at >= s->values.size()) return true;
+    s->values[at] = ++last_value_;
+    memory_[store_.slot(id, at).value()] = last_value_;
+    return true;
+  }
+
+  bool read() {
+    name_ = "page_for_reading";
+    const sequence_id id = pick();
+    const model_sequence* s = find(id);
+    const std::uint64_t at = below(6 * page_tokens_);
+    const auto answer = store_.page_for_reading(id, at);
+    const auto slot = store_.slot(id, at);
+    if (s == nullptr) return refuse(answer, errc::sequence_not_found, to_index(id), 0);
+    const std::uint64_t index = at / page_tokens_;
+    if (index < s->pages.size()) {
+      expect(answer && slot && *slot / page_tokens_ == to_index(answer->page) &&
+                 *slot % page_tokens_ == at % page_tokens_,
+             "slot and page disagree");
+      return accept(answer);
+    }
+    refuse(slot, errc::out_of_bounds, at, s->pages.size() * page_tokens_);
+    return refuse(answer, errc::invalid_page_access, index, at);
+  }
+
+  bool compact() {
+    name_ = "compact";
+    const sequence_id id = pick();
+    const double before = store_.contiguity(id).value_or(1.0);
+    const std::uint32_t moved = store_.compact(id, copies_);
+    follow_moves(moved);
+    expect(store_.contiguity(id).value_or(1.0) >= before, "made a table less adjacent");
+    return true;
+  }
+
+  bool defragment() {
+    name_ = "defragment";
+    const std::uint32_t limit = below(7);
+    const std::uint32_t moved = store_.defragment(limit, copies_);
+    expect(moved <= limit, "moved more than it may");
+    defragmented_ += moved > 0 ? 1u : 0u;
+    follow_moves(moved);
+    return true;
+  }
+
+  void follow_moves(std::uint32_t moved) {
+    const auto moves = store_.take_moves();
+    expect(moves.size() == moved, "the list of moves is not what was moved");
+    moves_ += moved;
+    for (const auto& [from, to] : moves) {
+      for (const page_id leased : leased_)
+        expect(leased != from && leased != to, "touched a leased page");
+      for (outside_reference& held : outside_)
+        if (held.physical == from) held.physical = to;
+    }
+  }
+
+  bool lease() {
+    name_ = "lease";
+    if (!leased_.empty() && below(2) == 0) {
+      const std::vector<page_id> all(leased_.begin(), leased_.end());
+      store_.unlease(all);
+      leased_.clear();
+      return true;
+    }
+    const auto table = store_.table(pick());
+    if (!table) return true;
+    store_.lease(*table);
+    leased_.insert(leased_.end(), table->begin(), table->end());
+    return true;
+  }
+
+  bool retain() {
+    name_ = "retain";
+    if (!outside_.empty() && below(2) == 0) {
+      const std::size_t at = below(static_cast<std::uint32_t>(outside_.size()));
+      store_.release(outside_[at].physical);
+      outside_.erase(outside_.begin() + static_cast<std::ptrdiff_t>(at));
+      return true;
+    }
+    const sequence_id id = pick();
+    const model_sequence* s = find(id);
+    if (s == nullptr || s->values.size() < page_tokens_) return true;
+    const std::uint32_t index = below(static_cast<std::uint32_t>(s->values.size() / page_tokens_));
+    const auto from = s->values.begin() + std::ptrdiff_t{index} * page_tokens_;
+    outside_.push_back(
+        {s->pages[index], store_.table(id).value()[index], content(from, from + page_tokens_)});
+    store_.retain(outside_.back().physical);
+    return true;
+  }
+
+  bool resize() {
+    name_ = "resize";
+    const std::uint32_t before = store_.num_pages();
+    const std::uint32_t limit = static_cast<std::uint32_t>(memory_.size() / page_tokens_) * 3 / 4;
+    const std::uint32_t wanted = 8 + below(limit - 8);
+    const std::uint32_t after = store_.resize(wanted);
+    expect(after == store_.num_pages(), "answers another number of pages than it has");
+    expect(wanted >= before ? after == wanted : after >= wanted && after <= before,
+           "grew or shrank wrongly");
+    return true;
+  }
+
+  // --- what must hold after every step
+  // -------------------------------------------------------------
+
+  void apply_copies() {
+    for (const page_copy& copy : copies_)
+      for (std::uint32_t i = 0; i < copy.tokens; ++i)
+        memory_[std::size_t{to_index(copy.to)} * page_tokens_ + i] =
+            memory_[std::size_t{to_index(copy.from)} * page_tokens_ + i];
+    copies_.clear();
+  }
+
+  /// Everything that an error must not change.
+  std::string describe() const {
+    const store_stats s = store_.stats();
+    std::string text;
+    for (const std::uint64_t n :
+         {s.sequences_allocated, s.sequences_freed, s.active_sequences, s.pages_allocated,
+          s.pages_freed, s.used_pages, s.cow_operations, s.defrag_operations, s.pages_moved})
+      text += std::to_string(n) + ' ';
+    for (const auto& entry : sequences_) {
+      text += '|' + std::to_string(store_.tokens(sequence_id{entry.first}).value()) + ':';
+      const std::span<const page_id> table = store_.table(sequence_id{entry.first}).value();
+      for (const page_id page : table) text += std::to_string(to_index(page)) + ' ';
+    }
+    for (std::uint32_t i = 0; i < store_.num_pages(); ++i) {
+      const page_info info = store_.info(page_id{i});
+      text += '/' + std::to_string(info.ref_count) + ' ' + std::to_string(info.tokens);
+    }
+    return text;
+  }
+
+  void compare() {
+    std::vector<page_id> references;
+    for (const outside_reference& held : outside_) references.push_back(held.physical);
+    if (const auto invariants = store_.check(references); !invariants)
+      complain(invariants.error().message);
+    std::map<std::uint64_t, page_id> physical;  // by the model's page
+    for (const auto& [id, s] : sequences_) compare_sequence(sequence_id{id}, s, physical);
+    for (const outside_reference& held : outside_) {
+      place(held.page, held.physical, physical);
+      compare_values(held.physical, held.values.data(), page_tokens_);
+    }
+    std::set<page_id> used(leased_.begin(), leased_.end());
+    std::uint64_t stored = 0;
+    for (const auto& [page, at] : physical) {
+      used.insert(at);
+      const page_info info = store_.info(at);
+      const std::uint64_t tokens = tokens_of(page);
+      stored += tokens;
+      expect(info.ref_count == num_holders(page), "a page miscounts its holders");
+      expect(info.tokens == tokens, "a page miscounts its tokens");
+    }
+    std::set<page_id> distinct;
+    for (const auto& entry : physical) distinct.insert(entry.second);
+    expect(distinct.size() == physical.size(), "two pages lie in one place");
+    compare_counts(used, stored);
+  }
+
+  void compare_sequence(sequence_id id, const model_sequence& s,
+                        std::map<std::uint64_t, page_id>& physical) {
+    const auto table = store_.table(id);
+    if (!table || table->size() != s.pages.size()) return complain("a table has the wrong length");
+    expect(store_.tokens(id) == s.values.size(), "a sequence miscounts its tokens");
+    expect(store_.capacity(id) == s.pages.size() * page_tokens_, "a capacity is wrong");
+    std::size_t adjacent = 0;
+    for (std::size_t i = 0; i < s.pages.size(); ++i) {
+      place(s.pages[i], (*table)[i], physical);
+      adjacent += i > 0 && to_index((*table)[i]) == to_index((*table)[i - 1]) + 1 ? 1u : 0u;
+      const std::size_t first = i * page_tokens_;
+      if (first < s.values.size())
+        compare_values((*table)[i], s.values.data() + first,
+                       std::min<std::size_t>(page_tokens_, s.values.size() - first));
+    }
+    const double contiguity = s.pages.size() < 2 ? 1.0
+                                                 : static_cast<double>(adjacent) /
+                                                       static_cast<double>(s.pages.size() - 1);
+    expect(store_.contiguity(id) == contiguity, "contiguity is wrong");
+  }
+
+  void place(std::uint64_t page, page_id at, std::map<std::uint64_t, page_id>& physical) {
+    const auto [found, fresh] = physical.emplace(page, at);
+    if (!fresh) expect(found->second == at, "sharers hold different pages");
+  }
+
+  void compare_values(page_id at, const std::uint64_t* values, std::size_t count) {
+    const std::uint64_t* stored = memory_.data() + std::size_t{to_index(at)} * page_tokens_;
+    expect(std::equal(values, values + count, stored), "contents differ");
+  }
+
+  std::uint64_t tokens_of(std::uint64_t page) const {
+    std::uint64_t most = 0;
+    for (const outside_reference& held : outside_)
+      if (held.page == page) most = page_tokens_;
+    for (const auto& entry : sequences_)
+      for (std::size_t i = 0; i < entry.second.pages.size(); ++i) {
+        const std::uint64_t stored = entry.second.values.size();
+        if (entry.second.pages[i] != page || stored <= i * page_tokens_) continue;
+        most = std::max<std::uint64_t>(
+            most, std::min<std::uint64_t>(stored - i * page_tokens_, page_tokens_));
+      }
+    return most;
+  }
+
+  void compare_counts(const std::set<page_id>& used, std::uint64_t stored) {
+    const store_stats s = store_.stats();
+    const std::uint32_t total = store_.num_pages();
+    expect(s.used_pages == used.size(), "used pages are miscounted");
+    expect(s.free_pages == total - used.size(), "free pages are miscounted");
+    expect(s.sequences_allocated == allocated_ + num_hogs_, "allocated sequences are miscounted");
+    expect(s.sequences_freed == freed_ + num_hogs_, "freed sequences are miscounted");
+    expect(s.active_sequences == sequences_.size(), "active sequences are miscounted");
+    expect(s.cow_operations == cow_, "copy-on-write is miscounted");
+    expect(s.pages_moved == moves_, "moved pages are miscounted");
+    expect(s.defrag_operations == defragmented_, "defragmentations are miscounted");
+    std::uint64_t holes = 0;
+    std::uint64_t largest = 0;
+    std::uint64_t run = 0;
+    bool seen_used = false;
+    for (std::uint32_t i = 0; i < total; ++i) {
+      if (used.count(page_id{i}) == 0) {
+        largest = std::max(largest, ++run);
+        continue;
+      }
+      holes += seen_used && run > 0 ? 1u : 0u;
+      seen_used = true;
+      run = 0;
+    }
+    const fragmentation_stats f = store_.fragmentation();
+    expect(f.holes == holes, "holes are miscounted");
+    expect(f.largest_free_region == largest, "the largest free region is wrong");
+    if (used.empty()) return expect(!store_.should_defragment(), "would defragment nothing");
+    const auto num_used = static_cast<double>(used.size());
+    const double wasted = num_used * page_tokens_ - static_cast<double>(stored);
+    const double ratio = std::min(1.0, static_cast<double>(holes) / num_used);
+    expect(static_cast<double>(f.wasted_capacity) == wasted, "wasted capacity is wrong");
+    expect(f.fragmentation_ratio == ratio, "the fragmentation ratio is wrong");
+    const bool should = ratio > 0.3 || (wasted / (num_used * page_tokens_) > 0.25 && holes > 2) ||
+                        (10 * s.free_pages < total && holes > 0);
+    expect(store_.should_defragment() == should, "should_defragment is wrong");
+  }
+
+  std::mt19937 random_;
+  std::uint32_t page_tokens_;
+  page_store store_;
+  content memory_;  ///< [page][token], as the copies and writes leave it
+  std::map<std::uint64_t, model_sequence> sequences_;
+  std::vector<outside_reference> outside_;
+  std::vector<page_id> leased_;  ///< one entry per lease
+  std::vector<page_copy> copies_;
+  std::string name_;
+  std::string problem_;
+  std::uint64_t free_before_ = 0;
+  std::uint64_t last_id_ = 0;
+  std::uint64_t last_page_ = 0;
+  std::uint64_t last_value_ = 0;
+  std::uint64_t allocated_ = 0;
+  std::uint64_t freed_ = 0;
+  std::uint64_t num_hogs_ = 0;
+  std::uint64_t cow_ = 0;
+  std::uint64_t moves_ = 0;
+  std::uint64_t defragmented_ = 0;
+  std::uint64_t refusals_ = 0;
+};
+
+}  // namespace quire::testing
