@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "compute/isa/prepare.hpp"
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
 
@@ -343,73 +344,6 @@ void float_product(const matmul_task& task) noexcept {
   for (; row < task.num_rows; ++row) float_rows<Type, 1, 4>(task, row);
 }
 
-void quantize_block(const float* x, std::byte* main, std::byte* halves, std::size_t padded,
-                    std::size_t row) noexcept {
-  const __m512 low = _mm512_loadu_ps(x);
-  const __m512 high = _mm512_loadu_ps(x + 16);
-  const float max =
-      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-  // Below this 127 / max overflows; such a block is as good as zero.
-  const float inverse = max > 1e-36f ? 127.0f / max : 0.0f;
-  const float scale = max > 1e-36f ? max / 127.0f : 0.0f;
-  const __m512i q_low = _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse)));
-  const __m512i q_high = _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse)));
-  const int sum_low = _mm512_reduce_add_epi32(q_low);
-  const int sum_high = _mm512_reduce_add_epi32(q_high);
-  auto* q = reinterpret_cast<__m128i*>(main + row * block_cols);
-  _mm_storeu_si128(q, _mm512_cvtsepi32_epi8(q_low));
-  _mm_storeu_si128(q + 1, _mm512_cvtsepi32_epi8(q_high));
-  const auto put = [row](std::byte* at, auto value) {
-    std::memcpy(at + row * sizeof value, &value, sizeof value);
-  };
-  put(main + padded * 32, scale);
-  put(main + padded * 36, scale * static_cast<float>(sum_low + sum_high));
-  put(main + padded * 40, -128 * (sum_low + sum_high));
-  put(halves, scale * static_cast<float>(sum_low));
-  put(halves + padded * 4, scale * static_cast<float>(sum_high));
-  put(halves + padded * 8, -128 * sum_low);
-  put(halves + padded * 12, -128 * sum_high);
-}
-
-void quantize(const float* x, std::size_t stride, std::size_t num_rows, std::size_t cols,
-              std::byte* group) noexcept {
-  const std::size_t padded = padded_rows(num_rows);
-  const std::size_t blocks = cols / block_cols;
-  if (padded != num_rows) std::memset(group, 0, group_bytes(padded, cols));
-  for (std::size_t row = 0; row < num_rows; ++row)
-    for (std::size_t b = 0; b < blocks; ++b)
-      quantize_block(x + row * stride + b * block_cols, group + b * padded * main_row_bytes,
-                     group + (blocks * main_row_bytes + b * half_row_bytes) * padded, padded, row);
-}
-
-void normalize(const float* x, const float* weight, float epsilon, std::size_t n,
-               float* out) noexcept {
-  __m512 sums[4] = {};
-  std::size_t i = 0;
-  for (; i + 64 <= n; i += 64)
-    for (std::size_t j = 0; j < 4; ++j) {
-      const __m512 v = _mm512_loadu_ps(x + i + 16 * j);
-      sums[j] = _mm512_fmadd_ps(v, v, sums[j]);
-    }
-  const auto tail_mask = [n](std::size_t at) {
-    return static_cast<__mmask16>(n - at >= 16 ? 0xffffu : (1u << (n - at)) - 1u);
-  };
-  for (; i < n; i += 16) {
-    const __m512 v = _mm512_maskz_loadu_ps(tail_mask(i), x + i);
-    sums[0] = _mm512_fmadd_ps(v, v, sums[0]);
-  }
-  const float squares = _mm512_reduce_add_ps(
-      _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
-  const float mean = squares / static_cast<float>(n) + epsilon;
-  const __m512 factor = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean))));
-  for (i = 0; i < n; i += 16) {
-    const __mmask16 mask = tail_mask(i);
-    const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), factor);
-    _mm512_mask_storeu_ps(out + i, mask,
-                          _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, weight + i)));
-  }
-}
-
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
@@ -417,8 +351,8 @@ constexpr matmul_kernels make_table() {
   table.product[static_cast<std::size_t>(tensor_type::f32)] = float_product<tensor_type::f32>;
   table.product[static_cast<std::size_t>(tensor_type::f16)] = float_product<tensor_type::f16>;
   table.product[static_cast<std::size_t>(tensor_type::bf16)] = float_product<tensor_type::bf16>;
-  table.quantize = quantize;
-  table.normalize = normalize;
+  table.quantize = avx512_quantize;
+  table.normalize = avx512_normalize;
   return table;
 }
 

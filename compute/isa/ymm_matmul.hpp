@@ -248,6 +248,12 @@ void multiply_half_panel(const matmul_task& task, std::size_t panel, std::size_t
 #pragma GCC unroll 4
   for (int row = 0; row < Rows; ++row) sums[row] = _mm256_setzero_ps();
   for (std::size_t b = 0; b < blocks; ++b) {
+    // The next panel's block, half of its lines in each half panel; see avx512_vnni_matmul.cpp.
+    constexpr auto half_stride = static_cast<int>(code_stride_of(Type) / 2);
+    const std::byte* next = codes - 32 * half_panel + task.panel_bytes + half_panel * half_stride;
+#pragma GCC unroll 4
+    for (int i = 0; i < half_stride; i += 64) __builtin_prefetch(next + i);
+    __builtin_prefetch(scales + task.panel_bytes);
     const weight_scales w = unpack_scales<Type>(scales, subs);
     add_block<Dot, Type, Rows>(codes, w, x, sums);
     codes += code_stride_of(Type);
