@@ -39,6 +39,9 @@ struct generation_request {
   /// Report the log-probability of prompt tokens from this position on (perplexity, echo). The token
   /// at position 0 has none.
   std::optional<std::uint32_t> prompt_logprobs_from;
+  /// Only score the prompt: nothing is generated, whatever max_tokens says, and each choice ends with
+  /// `length` and no text. Needs prompt_logprobs_from and one choice.
+  bool score_only = false;
   int priority = 0;                  ///< higher goes first
   std::optional<std::chrono::milliseconds> deadline;  ///< from submission
   std::string user;                  ///< whom fairness counts this for

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,7 +36,9 @@ struct step_sequence {
 struct step_plan {
   std::uint64_t step = 0;
   std::vector<page_copy> copies;      ///< to apply before anything is read
-  std::vector<step_sequence> sequences;
+  std::vector<step_sequence> sequences;  ///< may be empty: then there are copies or pages to trim
+  /// Pages from here to the end of the pool hold nothing: their memory may go back to the system.
+  std::optional<std::uint32_t> trim_from_page;
 };
 
 struct step_output {

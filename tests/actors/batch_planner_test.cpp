@@ -1,0 +1,144 @@
+#include "actors/batch_planner.hpp"
+
+#include <map>
+#include <random>
+
+#include "tests/support/catch.hpp"
+
+using namespace quire;
+using namespace std::chrono_literals;
+
+namespace {
+
+const moment start = moment{} + 1h;
+
+sequence_id seq(std::uint64_t number) { return sequence_id{number}; }
+
+std::uint32_t prompt_tokens(const std::vector<batch_planner::part>& parts) {
+  std::uint32_t sum = 0;
+  for (const auto& part : parts) sum += part.decode ? 0 : part.tokens;
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("decodes come first and do not count against the prompt budget", "[actors]") {
+  batch_planner planner(2000ms);
+  planner.add(seq(1), 1, 0, start);
+  REQUIRE(planner.advance(seq(1), 1));
+  planner.add(seq(2), 1000, 0, start);
+  const auto parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+  REQUIRE(parts.size() == 2);
+  CHECK(parts[0].decode);
+  CHECK(parts[0].sequence == seq(1));
+  CHECK(parts[1].tokens == 512);
+}
+
+TEST_CASE("a long prompt leaves room for short ones", "[actors]") {
+  batch_planner planner(2000ms);
+  planner.add(seq(1), 4000, 0, start);
+  planner.add(seq(2), 50, 0, start + 1ms);
+  planner.add(seq(3), 60, 0, start + 2ms);
+  const auto parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+  std::map<sequence_id, std::uint32_t> tokens;
+  for (const auto& part : parts) tokens[part.sequence] = part.tokens;
+  CHECK(tokens[seq(2)] == 50);
+  CHECK(tokens[seq(3)] == 60);
+  CHECK(tokens[seq(1)] == 512 - 110);
+}
+
+TEST_CASE("of equal prompts the first in line is finished first", "[actors]") {
+  batch_planner planner(2000ms);
+  planner.add(seq(1), 600, 0, start);
+  planner.add(seq(2), 600, 0, start + 1ms);
+  auto parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+  REQUIRE(parts.size() == 1);
+  CHECK(parts[0].sequence == seq(1));
+  CHECK(parts[0].tokens == 512);
+  CHECK_FALSE(planner.advance(seq(1), 512));
+  parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+  REQUIRE(parts.size() == 2);
+  CHECK(parts[0].tokens == 88);
+  CHECK(parts[1].tokens == 424);
+}
+
+TEST_CASE("more decodes than streams take turns, and prompts get in", "[actors]") {
+  batch_planner planner(2000ms);
+  for (std::uint64_t i = 1; i <= 20; ++i) {
+    planner.add(seq(i), 1, 0, start);
+    planner.advance(seq(i), 1);
+  }
+  std::map<sequence_id, int> turns;
+  for (int step = 0; step < 20; ++step) {
+    const auto parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+    REQUIRE(parts.size() == 8);
+    for (const auto& part : parts) ++turns[part.sequence];
+  }
+  for (const auto& [sequence, count] : turns) CHECK(count == 8);
+  planner.add(seq(99), 40, 0, start);
+  const auto parts = planner.plan({.max_streams = 8, .step_tokens = 512});
+  CHECK(parts.size() == 8);
+  CHECK(parts.back().sequence == seq(99));
+  CHECK(parts.back().tokens == 40);
+}
+
+TEST_CASE("prompts get the smaller budget while somebody decodes", "[actors]") {
+  batch_planner planner(2000ms);
+  planner.add(seq(1), 1000, 0, start);
+  CHECK(prompt_tokens(planner.plan({8, 512, 64})) == 512);
+  planner.add(seq(2), 1, 0, start);
+  planner.advance(seq(2), 1);
+  CHECK(prompt_tokens(planner.plan({8, 512, 64})) == 64);
+}
+
+TEST_CASE("every plan keeps its limits, repeats nobody and always advances", "[actors]") {
+  std::mt19937 random(11);
+  for (int round = 0; round < 200; ++round) {
+    batch_planner planner(2000ms);
+    const step_limits limits{static_cast<std::uint32_t>(1 + random() % 10),
+                             static_cast<std::uint32_t>(1 + random() % 300),
+                             static_cast<std::uint32_t>(1 + random() % 100)};
+    std::map<sequence_id, std::uint32_t> left;
+    std::uint64_t last = 0;
+    std::map<sequence_id, int> waited;
+    for (int step = 0; step < 100; ++step) {
+      if (random() % 3 == 0) {
+        const auto tokens = static_cast<std::uint32_t>(1 + random() % 500);
+        planner.add(seq(++last), tokens, static_cast<int>(random() % 3), start + step * 1ms);
+        left[seq(last)] = tokens;
+      }
+      if (random() % 10 == 0 && last > 0) {
+        const sequence_id gone = seq(1 + random() % last);
+        planner.remove(gone);
+        left.erase(gone);
+        waited.erase(gone);
+      }
+      const auto parts = planner.plan(limits);
+      REQUIRE(parts.empty() == left.empty());
+      REQUIRE(parts.size() <= std::max(limits.max_streams, 1u));
+      REQUIRE(prompt_tokens(parts) <= limits.step_tokens);
+      std::map<sequence_id, int> seen;
+      for (const auto& part : parts) {
+        REQUIRE(++seen[part.sequence] == 1);
+        REQUIRE(left.contains(part.sequence));
+        REQUIRE(part.tokens > 0);
+        REQUIRE(part.decode == (left[part.sequence] == 0));
+        if (part.decode) continue;
+        REQUIRE(part.tokens <= left[part.sequence]);
+        left[part.sequence] -= part.tokens;
+        REQUIRE(planner.advance(part.sequence, part.tokens) == (left[part.sequence] == 0));
+      }
+    }
+  }
+}
+
+TEST_CASE("the speed of steps is learned from them", "[actors]") {
+  step_speed speed;
+  CHECK_FALSE(speed.prefill_tokens_within(0.05).has_value());
+  for (int i = 0; i < 50; ++i) {
+    speed.observe(16, 0, 0.020);           // a step of decodes: 20 ms
+    speed.observe(16, 100, 0.020 + 0.1);   // 100 prompt tokens more: 1 ms each
+  }
+  CHECK(speed.prefill_tokens_within(0.050).value() == Approx(30).margin(2));
+  CHECK(speed.prefill_tokens_within(0.010).value() == 0);
+}
