@@ -1,0 +1,114 @@
+#include "actors/actor_set.hpp"
+
+#include <algorithm>
+#include <caf/atom.hpp>
+#include <thread>
+
+#include "actors/batcher.hpp"
+#include "actors/cache_manager.hpp"
+#include "actors/model_runner.hpp"
+
+namespace quire {
+
+namespace {
+
+// Text work and decisions need little; the cores belong to the model runner.
+std::size_t workers(const actors_options& options) {
+  if (options.workers > 0) return options.workers;
+  return std::thread::hardware_concurrency() > 2 ? 2 : 1;
+}
+
+result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& options,
+                                                      const engine::parts& given) {
+  cache_accounts::options chosen;
+  chosen.ledger.aging = std::chrono::milliseconds(options.scheduler.aging_ms);
+  chosen.prefix_cache = options.kv.prefix_cache;
+  chosen.defragment = options.kv.defragment;
+  if (options.kv.pages == 0 && given.layout.page_bytes > 0)
+    chosen.min_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        (std::uint64_t{options.kv.min_mib} << 20) / given.layout.page_bytes, given.num_pages));
+  return cache_accounts::make(given.num_pages, given.layout.page_tokens, chosen);
+}
+
+}  // namespace
+
+actor_config::actor_config(const actors_options& options) {
+  add_message_types<caf::id_block::quire_actors>();
+  set("scheduler.policy", caf::atom("sharing"));
+  set("scheduler.max-threads", workers(options));
+}
+
+result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& options,
+                               engine::parts& given, bool detached) {
+  if (!given.executor || !given.vocabulary)
+    return fail(errc::invalid_argument, "an engine needs an executor and a tokenizer");
+  if (given.num_pages == 0)
+    return fail(errc::invalid_argument, "an engine needs at least one page; raise kv.max_mib");
+  if (given.card.context_tokens == 0)
+    return fail(errc::invalid_argument, "a model with a context of 0 tokens cannot be served");
+  auto accounts = make_accounts(options, given);
+  if (!accounts) return tl::unexpected(accounts.error());
+  actor_set set;
+  auto executor = std::shared_ptr<step_executor>(std::move(given.executor));
+  set.runner = detached ? system.spawn<caf::detached>(model_runner, std::move(executor))
+                        : system.spawn(model_runner, std::move(executor));
+  set.manager = system.spawn(
+      cache_manager, std::make_shared<std::unique_ptr<cache_accounts>>(std::move(*accounts)));
+  set.batcher =
+      system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler);
+  gateway_parts parts;
+  parts.manager = set.manager;
+  parts.batcher = set.batcher;
+  parts.runner = set.runner;
+  parts.vocabulary = given.vocabulary;
+  parts.chat = given.chat;
+  parts.context_tokens = given.card.context_tokens;
+  parts.page_tokens = given.layout.page_tokens;
+  parts.num_pages = given.num_pages;
+  parts.limits = {options.scheduler.max_queued_requests, options.scheduler.max_queued_tokens};
+  set.gateway = system.spawn(gateway, std::move(parts));
+  return set;
+}
+
+engine_status join_status(const gateway_status& door, const cache_status& cache,
+                          const batcher_status& batch, const kv_layout& layout) {
+  engine_status now;
+  now.requests_waiting = static_cast<std::uint32_t>(door.waiting);
+  now.requests_running = static_cast<std::uint32_t>(door.running);
+  now.page_tokens = layout.page_tokens;
+  now.page_bytes = layout.page_bytes;
+  now.kv_bytes_per_token = layout.token_bytes();
+  now.total_pages = cache.total_pages;
+  now.reserved_pages = cache.reserved_pages;
+  now.store = cache.store;
+  now.fragmentation = cache.fragmentation;
+  now.prefix = cache.prefix;
+  now.counters = {
+      {"submitted", door.submitted},
+      {"refused", door.refused},
+      {"finished", door.finished},
+      {"cancelled", door.cancelled},
+      {"failed", door.failed},
+      {"offers", cache.counts.offers},
+      {"counter_offers", cache.counts.counter_offers},
+      {"refusals", cache.counts.refusals},
+      {"expired_offers", cache.counts.expired_offers},
+      {"prefix_waits", cache.counts.prefix_waits},
+      {"evictions", cache.prefix.evictions},
+      {"page_copies", cache.counts.page_copies},
+      {"page_moves", cache.store.pages_moved},
+      {"denied_leases", cache.counts.denied_leases},
+      {"lost_sequences", cache.counts.lost_sequences},
+      {"steps", batch.counts.steps},
+      {"failed_steps", batch.counts.failed_steps},
+      {"prompt_tokens", door.prompt_tokens},
+      {"cached_tokens", cache.counts.cached_tokens},
+      {"prefilled_tokens", batch.counts.prefilled_tokens},
+      {"generated_tokens", batch.counts.generated_tokens},
+      {"surplus_tokens", batch.counts.surplus_tokens},
+  };
+  now.seconds = batch.seconds;
+  return now;
+}
+
+}  // namespace quire

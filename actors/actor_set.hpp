@@ -1,0 +1,35 @@
+// Spawns the five kinds of actors and knows how to ask and end them. The engine facade stands on it,
+// and so do tests, under another scheduler.
+#pragma once
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+
+#include "actors/gateway.hpp"
+#include "actors/protocol.hpp"
+
+namespace quire {
+
+struct actor_set {
+  gateway_actor gateway;
+  cache_manager_actor manager;
+  batcher_actor batcher;
+  model_runner_actor runner;
+};
+
+/// CAF's settings for the engine: its messages, and few threads that sleep when idle, beside oneTBB.
+class actor_config : public caf::actor_system_config {
+ public:
+  explicit actor_config(const actors_options& options);
+};
+
+/// Spawns the actors over the parts. A `detached` model runner has a thread of its own, as it must in
+/// production; under a test scheduler it may not. Errors: invalid_argument (sizes that cannot work).
+result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& options,
+                               engine::parts& given, bool detached);
+
+/// Adds up the status of the actors.
+engine_status join_status(const gateway_status& door, const cache_status& cache,
+                          const batcher_status& batch, const kv_layout& layout);
+
+}  // namespace quire

@@ -1,0 +1,170 @@
+#include "actors/batcher.hpp"
+
+#include <algorithm>
+#include <spdlog/spdlog.h>
+
+namespace quire {
+
+namespace {
+
+using self_pointer = batcher_actor::stateful_pointer<batcher_state>;
+using phase = batcher_state::phase;
+
+/// When no sequence could get a page, so long until the next try; pages come back with messages to
+/// the manager, not to the batcher.
+constexpr std::chrono::milliseconds retry_after{2};
+
+step_limits limits(const batcher_state& st) {
+  step_limits bounds;
+  bounds.max_streams = st.options.max_streams;
+  bounds.step_tokens = st.options.step_tokens;
+  const auto within = st.speed.prefill_tokens_within(st.options.step_time_ms / 1000.0);
+  bounds.step_tokens_beside_decodes =
+      std::clamp(within.value_or(bounds.step_tokens),
+                 std::min(batch_planner::least_chunk, bounds.step_tokens), bounds.step_tokens);
+  return bounds;
+}
+
+void start_step(self_pointer self) {
+  auto& st = self->state;
+  auto items = std::make_shared<const std::vector<lease_item>>(
+      st.batch->plan(limits(st), self->clock().now()));
+  const bool idle = items->empty();
+  st.now = phase::leasing;
+  self->send(st.manager, lease_request{++st.step, self, std::move(items), idle});
+}
+
+// There is nothing to compute in the step that was leased.
+void rest(self_pointer self, bool denied) {
+  auto& st = self->state;
+  // Somebody may have joined while the manager looked for something to tidy up.
+  if (!st.batch->empty() && !denied) return start_step(self);
+  st.now = phase::resting;
+  st.since = self->clock().now();
+  if (!denied || st.retry_pending) return;
+  st.retry_pending = true;
+  self->delayed_send(self, retry_after, tick{});
+}
+
+void wake(self_pointer self) {
+  auto& st = self->state;
+  if (st.now != phase::resting || st.batch->empty()) return;
+  const moment now = self->clock().now();
+  st.idle_seconds += seconds_between(st.since, now);
+  st.since = now;
+  start_step(self);
+}
+
+void run(self_pointer self, const leased& pages) {
+  auto& st = self->state;
+  if (st.now != phase::leasing || pages->step != st.step) return;
+  bool denied = false;
+  for (const lease_grant& grant : pages->grants) {
+    denied |= grant.what == lease_grant::outcome::denied;
+    if (grant.what == lease_grant::outcome::gone) st.owners.erase(grant.sequence);
+  }
+  auto plan = std::make_shared<const step_plan>(st.batch->assemble(std::move(*pages)));
+  if (plan->sequences.empty() && plan->copies.empty() && !plan->trim_from_page) {
+    self->send(st.manager, step_over{st.step, true, st.batch->not_run()});
+    rest(self, denied);
+    return;
+  }
+  const moment now = self->clock().now();
+  st.planning_seconds += seconds_between(st.since, now);
+  st.now = phase::computing;
+  self->send(st.runner, run_step{std::move(plan), self});
+}
+
+void tell(self_pointer self, std::vector<batch_news> news) {
+  auto& st = self->state;
+  for (batch_news& told : news) {
+    const auto owner = st.owners.find(told.sequence);
+    if (owner == st.owners.end()) continue;
+    const request_actor hears = owner->second;
+    if (told.ended) st.owners.erase(owner);
+    self->send(hears, std::move(told));
+  }
+}
+
+void tell_failed(self_pointer self, const std::vector<sequence_id>& failed, const error& why) {
+  auto& st = self->state;
+  for (const sequence_id sequence : failed)
+    if (const auto owner = st.owners.find(sequence); owner != st.owners.end()) {
+      self->send(owner->second, sequence_failed{sequence, why});
+      st.owners.erase(owner);
+    }
+}
+
+void end_step(self_pointer self, const step_done& done) {
+  auto& st = self->state;
+  if (st.now != phase::computing || done->step != st.step) return;
+  st.since = self->clock().now();
+  if (!done->computed) {
+    const auto failed = st.batch->fail();
+    self->send(st.manager, step_over{st.step, false, {}});
+    tell_failed(self, failed, done->computed.error());
+    start_step(self);
+    return;
+  }
+  const step_timings& took = done->computed->timings;
+  st.spent.copy += took.copy;
+  st.spent.forward += took.forward;
+  st.spent.sample += took.sample;
+  st.speed.observe(st.batch->step_decodes(), st.batch->step_prefill(),
+                   took.copy + took.forward + took.sample);
+  auto not_run = st.batch->not_run();
+  auto news = st.batch->apply(std::move(*done->computed));
+  self->send(st.manager, step_over{st.step, true, std::move(not_run)});
+  // The next step is on its way before anybody hears of this one: text is made while it computes.
+  start_step(self);
+  tell(self, std::move(news));
+}
+
+batcher_status status(const batcher_state& st) {
+  batcher_status now;
+  now.counts = st.batch->counts();
+  now.sequences = st.batch->size();
+  now.seconds = {{"copy", st.spent.copy},
+                 {"forward", st.spent.forward},
+                 {"sample", st.spent.sample},
+                 {"planning", st.planning_seconds},
+                 {"idle", st.idle_seconds}};
+  return now;
+}
+
+}  // namespace
+
+batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_state> self,
+                                     cache_manager_actor manager, model_runner_actor runner,
+                                     std::shared_ptr<const tokenizer> vocabulary,
+                                     scheduler_options options) {
+  auto& st = self->state;
+  st.options = options;
+  st.options.max_streams = std::max(options.max_streams, 1u);
+  st.options.step_tokens = std::max(options.step_tokens, 1u);
+  st.manager = std::move(manager);
+  st.runner = std::move(runner);
+  st.batch.emplace(std::move(vocabulary), std::chrono::milliseconds(options.aging_ms));
+  st.since = self->clock().now();
+  return {
+      [self](ready& joins) {
+        auto& batch = self->state;
+        batch.owners.insert_or_assign(joins.entry.sequence, std::move(joins.owner));
+        batch.batch->add(std::move(joins.entry), self->clock().now());
+        wake(self);
+      },
+      [self](const stop_sequence& stopped) {
+        self->state.batch->remove(stopped.sequence);
+        self->state.owners.erase(stopped.sequence);
+      },
+      [self](const leased& pages) { run(self, pages); },
+      [self](const step_done& done) { end_step(self, done); },
+      [self](const tick&) {
+        self->state.retry_pending = false;
+        wake(self);
+      },
+      [self](const status_request&) { return status(self->state); },
+  };
+}
+
+}  // namespace quire

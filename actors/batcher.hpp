@@ -1,0 +1,39 @@
+// Drives the steps: plan, lease, run, apply, again. One step is in flight at a time.
+#pragma once
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <unordered_map>
+
+#include "actors/protocol.hpp"
+
+namespace quire {
+
+struct batcher_state {
+  batcher_state() {}
+
+  scheduler_options options;
+  cache_manager_actor manager;
+  model_runner_actor runner;
+  std::optional<running_batch> batch;
+  step_speed speed;
+  std::unordered_map<sequence_id, request_actor> owners;
+
+  enum class phase : std::uint8_t { resting, leasing, computing };
+  phase now = phase::resting;
+  std::uint64_t step = 0;
+  moment since;              ///< when the present stretch of planning or resting began
+  bool retry_pending = false;
+  double planning_seconds = 0;
+  double idle_seconds = 0;
+  step_timings spent;        ///< by the model runner
+
+  static constexpr const char* name = "batcher";
+};
+
+batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_state> self,
+                                     cache_manager_actor manager, model_runner_actor runner,
+                                     std::shared_ptr<const tokenizer> vocabulary,
+                                     scheduler_options options);
+
+}  // namespace quire

@@ -1,0 +1,38 @@
+#include "actors/model_runner.hpp"
+
+#include <exception>
+#include <spdlog/spdlog.h>
+
+namespace quire {
+
+namespace {
+
+// The bridge between a model that may throw (memory, arithmetic libraries) and an actor that may not.
+result<step_result> compute(step_executor& executor, const step_plan& plan) {
+  try {
+    return executor.run(plan);
+  } catch (const std::exception& failure) {
+    return fail(errc::internal, std::string("the step could not be computed: ") + failure.what());
+  } catch (...) {
+    return fail(errc::internal, "the step could not be computed");
+  }
+}
+
+}  // namespace
+
+model_runner_actor::behavior_type model_runner(
+    model_runner_actor::stateful_pointer<model_runner_state> self,
+    std::shared_ptr<step_executor> executor) {
+  self->state.executor = std::move(executor);
+  return {[self](const run_step& asked) {
+    auto outcome = std::make_shared<step_outcome>(
+        step_outcome{asked.plan->step, compute(*self->state.executor, *asked.plan)});
+    if (outcome->computed && outcome->computed->outputs.size() != asked.plan->sequences.size())
+      outcome->computed = fail(errc::internal, "the step answered for other sequences");
+    if (!outcome->computed)
+      spdlog::error("step {} failed: {}", asked.plan->step, outcome->computed.error().message);
+    self->send(asked.answer_to, step_done(std::move(outcome)));
+  }};
+}
+
+}  // namespace quire

@@ -1,0 +1,325 @@
+// The whole engine on a page: who may say what to whom.
+//
+//   engine --submission--> gateway --spawns--> request (one per choice)
+//   request --budget_request--> cache_manager   offer | counter_offer | refusal   (the negotiation)
+//   request --ready--> batcher                  the sequence may be computed
+//   batcher --lease_request--> cache_manager --leased--> batcher                  (once per step)
+//   batcher --run_step--> model_runner --step_done--> batcher
+//   batcher --batch_news--> request --events--> listener
+//   request --release_sequence--> cache_manager
+//
+// Decisions are taken by plain classes without actors and without a clock: admission (gateway),
+// cache_accounts over budget_ledger, page_store and prefix_index (cache_manager), running_batch over
+// batch_planner (batcher), choice_text (request). An actor unpacks a message, calls one of them and
+// sends what it returned.
+//
+// The hot loop (lease_request, leased, run_step, step_done, step_over, batch_news) uses plain sends:
+// a request with a timeout would set two timers per step. A manager, batcher or runner that dies ends
+// the process with a message (the gateway watches them), so nobody waits for a dead one. Every
+// replies_to is asked with a timeout and an error handler. The death of a request actor is its
+// release: manager and batcher monitor it.
+//
+// All messages stay within the process and are moved, never serialized; page bytes are in none.
+#pragma once
+
+#include <caf/allowed_unsafe_message_type.hpp>
+#include <caf/replies_to.hpp>
+#include <caf/type_id.hpp>
+#include <caf/typed_actor.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/cache_accounts.hpp"
+#include "actors/engine.hpp"
+#include "actors/event_gate.hpp"
+#include "actors/generation.hpp"
+#include "actors/running_batch.hpp"
+#include "actors/step.hpp"
+
+namespace quire {
+
+/// How long anybody waits for an answer of another actor. All answer at once; this is for defects.
+inline constexpr std::chrono::seconds answer_timeout{30};
+
+// --- request -----------------------------------------------------------------------------------
+
+/// Everything about a request that its choices share. Immutable.
+struct request_context {
+  request_id id{};
+  generation_request asked;
+  moment submitted;
+  std::shared_ptr<event_gate> gate;
+};
+
+/// A sequence handed to a further choice, holding the shared beginning of the prompt.
+struct adopt_sequence {
+  sequence_id sequence{};
+  std::shared_ptr<const std::vector<token_id>> prompt;
+  std::uint32_t stored_tokens = 0;
+  std::uint32_t max_new_tokens = 0;
+  generation_usage usage;  ///< what is known: prompt, cached, queued
+};
+
+/// The computation of a sequence failed.
+struct sequence_failed {
+  sequence_id sequence{};
+  error why;
+};
+
+/// The request is to end now.
+struct stop_request {
+  error why;  ///< cancelled ends with finished_event, anything else with failed_event
+};
+
+using request_actor = caf::typed_actor<
+    // The offer after a counter_offer: the pages are there.
+    caf::reacts_to<offer>,
+    // First choice to the others: your copy of the prompt.
+    caf::reacts_to<adopt_sequence>,
+    // What the last step did for this request's sequence.
+    caf::reacts_to<batch_news>,
+    // The step with this sequence failed; the request fails, nobody else does.
+    caf::reacts_to<sequence_failed>,
+    // Cancel, deadline, shutdown.
+    caf::reacts_to<stop_request>>;
+
+// --- batcher -----------------------------------------------------------------------------------
+
+/// A sequence that may be computed, and who hears of it.
+struct ready {
+  request_actor owner;
+  batch_entry entry;
+};
+
+/// A sequence that is to be computed no longer.
+struct stop_sequence {
+  sequence_id sequence{};
+};
+
+/// The answer to lease_request.
+using leased = std::shared_ptr<step_pages>;
+
+/// The answer to run_step.
+struct step_outcome {
+  std::uint64_t step = 0;
+  result<step_result> computed;
+};
+using step_done = std::shared_ptr<step_outcome>;
+
+/// Time has passed.
+struct tick {};
+
+struct status_request {};
+
+struct batcher_status {
+  running_batch::counters counts;
+  std::uint64_t sequences = 0;
+  std::vector<std::pair<std::string, double>> seconds;
+};
+
+using batcher_actor = caf::typed_actor<
+    // Joins the batch with the next step.
+    caf::reacts_to<ready>,
+    // Leaves the batch at once; a step in flight may compute one token too many.
+    caf::reacts_to<stop_sequence>,
+    // Pages for the step that was planned.
+    caf::reacts_to<leased>,
+    // The step's result, or why it failed.
+    caf::reacts_to<step_done>,
+    // To itself: nobody could get pages a moment ago, try again.
+    caf::reacts_to<tick>,
+    // Counts and times.
+    caf::replies_to<status_request>::with<batcher_status>>;
+
+// --- cache manager -----------------------------------------------------------------------------
+
+struct budget_request {
+  request_actor owner;
+  budget_terms terms;
+};
+
+struct accept_offer {
+  ticket_id ticket{};
+};
+
+struct decline_offer {
+  ticket_id ticket{};
+};
+
+struct lease_request {
+  std::uint64_t step = 0;
+  batcher_actor answer_to;
+  std::shared_ptr<const std::vector<lease_item>> items;
+  bool idle = false;  ///< nothing to compute: tidy up instead
+};
+
+struct step_over {
+  std::uint64_t step = 0;
+  bool succeeded = true;
+  std::vector<sequence_id> not_run;
+};
+
+struct fork_request {
+  sequence_id parent{};
+  std::vector<request_actor> owners;  ///< one per new sequence
+};
+
+/// The new sequences, in the order of the owners, or why there are none.
+struct forked {
+  result<std::vector<sequence_id>> sequences;
+};
+
+struct truncate_sequence {
+  sequence_id sequence{};
+  std::uint64_t tokens = 0;
+};
+
+struct release_sequence {
+  sequence_id sequence{};
+};
+
+struct cache_status {
+  store_stats store;
+  fragmentation_stats fragmentation;
+  prefix_stats prefix;
+  cache_counters counts;
+  std::uint64_t total_pages = 0;
+  std::uint64_t reserved_pages = 0;
+  std::uint64_t waiting = 0;
+  std::string defect;  ///< what breaks an invariant, when the status asked for the check; else empty
+};
+
+/// Asks for a status with all invariants verified: O(pages).
+struct check_request {};
+
+using cache_manager_actor = caf::typed_actor<
+    // May I have pages? Now, later (an offer will follow), or never.
+    caf::replies_to<budget_request>::with<budget_answer>,
+    // I take the offer; true, or false when it had expired.
+    caf::replies_to<accept_offer>::with<bool>,
+    // I give up the ticket, offered or waiting.
+    caf::reacts_to<decline_offer>,
+    // Pin and prepare the pages of a step. Answered with `leased`.
+    caf::reacts_to<lease_request>,
+    // The step is over: unpin, index full pages, serve the queue.
+    caf::reacts_to<step_over>,
+    // Copies of a sequence that share all its pages.
+    caf::replies_to<fork_request>::with<forked>,
+    // Drop stored tokens at the end of a sequence.
+    caf::reacts_to<truncate_sequence>,
+    // The sequence has ended; its full pages stay in the prefix index.
+    caf::reacts_to<release_sequence>,
+    // To itself: offers may have expired.
+    caf::reacts_to<tick>,
+    // Counts, fragmentation, budgets.
+    caf::replies_to<status_request>::with<cache_status>,
+    // The same after checking every invariant.
+    caf::replies_to<check_request>::with<cache_status>>;
+
+// --- model runner ------------------------------------------------------------------------------
+
+struct run_step {
+  std::shared_ptr<const step_plan> plan;
+  batcher_actor answer_to;
+};
+
+using model_runner_actor = caf::typed_actor<
+    // Compute this. Answered with `step_done`.
+    caf::reacts_to<run_step>>;
+
+// --- gateway -----------------------------------------------------------------------------------
+
+struct submission {
+  request_id id{};
+  generation_request asked;
+  std::shared_ptr<generation_listener> listener;
+  moment submitted;
+};
+
+struct cancel_request {
+  request_id id{};
+};
+
+/// A request knows its prompt's length: may it stay in the queue?
+struct weigh_request {
+  request_id id{};
+  std::uint32_t prompt_tokens = 0;
+};
+
+struct weighed {
+  result<void> verdict;
+};
+
+struct request_started {
+  request_id id{};
+};
+
+enum class choice_outcome : std::uint8_t { finished, cancelled, failed };
+
+/// A choice has told its last event.
+struct choice_ended {
+  request_id id{};
+  std::uint32_t choice = 0;
+  choice_outcome how = choice_outcome::finished;
+};
+
+/// Takes no new requests; answered when the last one has ended.
+struct drain_request {};
+/// Cancels all that is left.
+struct cancel_all {};
+
+struct gateway_status {
+  std::uint64_t waiting = 0;
+  std::uint64_t running = 0;
+  std::uint64_t submitted = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t finished = 0;
+  std::uint64_t cancelled = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t prompt_tokens = 0;
+};
+
+using gateway_actor = caf::typed_actor<
+    // Admit or refuse, and spawn one request actor per choice.
+    caf::reacts_to<submission>,
+    // The client left.
+    caf::reacts_to<cancel_request>,
+    // The queue's limit in tokens.
+    caf::replies_to<weigh_request>::with<weighed>,
+    // The request holds pages and waits no longer.
+    caf::reacts_to<request_started>,
+    // One of the request's choices is over.
+    caf::reacts_to<choice_ended>,
+    // No new requests; answers true when all have ended.
+    caf::replies_to<drain_request>::with<bool>,
+    // End whatever still runs.
+    caf::reacts_to<cancel_all>,
+    // Counts.
+    caf::replies_to<status_request>::with<gateway_status>>;
+
+}  // namespace quire
+
+// --- type ids: every message above, node-local ---------------------------------------------------
+
+// clang-format off
+#define QUIRE_MESSAGES(X)                                                                        \
+  X(quire::offer) X(quire::adopt_sequence) X(quire::batch_news) X(quire::sequence_failed)        \
+  X(quire::stop_request) X(quire::ready) X(quire::stop_sequence) X(quire::leased)                \
+  X(quire::step_done) X(quire::tick) X(quire::status_request) X(quire::batcher_status)           \
+  X(quire::budget_request) X(quire::budget_answer) X(quire::accept_offer)                        \
+  X(quire::decline_offer) X(quire::lease_request) X(quire::step_over) X(quire::fork_request)     \
+  X(quire::forked) X(quire::truncate_sequence) X(quire::release_sequence)                        \
+  X(quire::cache_status) X(quire::check_request) X(quire::run_step) X(quire::submission)         \
+  X(quire::cancel_request) X(quire::weigh_request) X(quire::weighed)                             \
+  X(quire::request_started) X(quire::choice_ended) X(quire::drain_request)                       \
+  X(quire::cancel_all) X(quire::gateway_status)
+// clang-format on
+#define QUIRE_ADD_MESSAGE(type) CAF_ADD_TYPE_ID(quire_actors, (type))
+
+QUIRE_MESSAGES(CAF_ALLOW_UNSAFE_MESSAGE_TYPE)
+CAF_BEGIN_TYPE_ID_BLOCK(quire_actors, first_custom_type_id)
+QUIRE_MESSAGES(QUIRE_ADD_MESSAGE)
+CAF_END_TYPE_ID_BLOCK(quire_actors)
+#undef QUIRE_ADD_MESSAGE
