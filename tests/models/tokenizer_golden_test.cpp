@@ -1,8 +1,11 @@
 // Compares with ids that other implementations made: see tests/golden/tokenizer.py.
+#include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "models/tokenizer.hpp"
 #include "models/utf8.hpp"
@@ -132,6 +135,23 @@ TEST_CASE("the default model's ids equal those of the tokenizers package", "[mod
   const auto model = load_default();
   CHECK(count_differences(*model.words, "smollm") == 0);
   check_facts(*model.words, "smollm");
+}
+
+TEST_CASE("threads may share a tokenizer", "[models][tokenizer]") {
+  const auto model = load_default();
+  const auto rows = read_lines("cases.jsonl");
+  std::atomic<int> num_different{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      for (const auto& row : rows) {
+        if (row.contains("parse_special")) continue;
+        if (model.words->encode(row["text"].get<std::string>(), {}) != ids_of(row["smollm"]))
+          ++num_different;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(num_different == 0);
 }
 
 TEST_CASE("the default model's text comes back, but for bytes it has no token for",
