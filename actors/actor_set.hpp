@@ -28,8 +28,4 @@ class actor_config : public caf::actor_system_config {
 result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& options,
                                engine::parts& given, bool detached);
 
-/// Adds up the status of the actors.
-engine_status join_status(const gateway_status& door, const cache_status& cache,
-                          const batcher_status& batch, const kv_layout& layout);
-
 }  // namespace quire

@@ -41,7 +41,9 @@ class forward_executor final : public step_executor {
     step_result out;
     out.step = plan.step;
     pool_.apply(plan.copies);
+    if (plan.trim_from_page) pool_.trim(*plan.trim_from_page);
     out.timings.copy = timer.lap();
+    if (plan.sequences.empty()) return out;
     gather(plan, out);
     const auto hidden = decoder_.forward({tokens_, sequences_, output_rows_}, pool_.data(),
                                          pool_.layout());

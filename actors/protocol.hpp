@@ -36,6 +36,7 @@
 #include "actors/event_gate.hpp"
 #include "actors/generation.hpp"
 #include "actors/running_batch.hpp"
+#include "actors/status.hpp"
 #include "actors/step.hpp"
 
 namespace quire {
@@ -113,12 +114,6 @@ struct tick {};
 
 struct status_request {};
 
-struct batcher_status {
-  running_batch::counters counts;
-  std::uint64_t sequences = 0;
-  std::vector<std::pair<std::string, double>> seconds;
-};
-
 using batcher_actor = caf::typed_actor<
     // Joins the batch with the next step.
     caf::reacts_to<ready>,
@@ -178,17 +173,6 @@ struct truncate_sequence {
 
 struct release_sequence {
   sequence_id sequence{};
-};
-
-struct cache_status {
-  store_stats store;
-  fragmentation_stats fragmentation;
-  prefix_stats prefix;
-  cache_counters counts;
-  std::uint64_t total_pages = 0;
-  std::uint64_t reserved_pages = 0;
-  std::uint64_t waiting = 0;
-  std::string defect;  ///< what breaks an invariant, when the status asked for the check; else empty
 };
 
 /// Asks for a status with all invariants verified: O(pages).
@@ -269,17 +253,6 @@ struct choice_ended {
 struct drain_request {};
 /// Cancels all that is left.
 struct cancel_all {};
-
-struct gateway_status {
-  std::uint64_t waiting = 0;
-  std::uint64_t running = 0;
-  std::uint64_t submitted = 0;
-  std::uint64_t refused = 0;
-  std::uint64_t finished = 0;
-  std::uint64_t cancelled = 0;
-  std::uint64_t failed = 0;
-  std::uint64_t prompt_tokens = 0;
-};
 
 using gateway_actor = caf::typed_actor<
     // Admit or refuse, and spawn one request actor per choice.
