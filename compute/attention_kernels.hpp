@@ -39,6 +39,12 @@ inline constexpr std::size_t score_slack = 16;
 /// Rows that one call of `transpose` takes.
 inline constexpr std::size_t transpose_rows = 16;
 
+/// Memory that a later step will read. Pages lie apart, where the hardware does not look ahead.
+struct row_fetch {
+  const std::byte* from;
+  std::size_t bytes;
+};
+
 /// Kernels of one ISA. Arrays are indexed by kv_type. Row bytes need no alignment.
 struct attention_kernels {
   /// Writes the row of head_dim values. Equal on every ISA, bit by bit, for finite values; in f16 what
@@ -50,9 +56,11 @@ struct attention_kernels {
              num_kv_types> decode;
 
   /// scores[g * stride + p - begin] = q[g] . k[p] for positions [begin, end) and num_queries rows of
-  /// q, (num_queries, padded_dim). Each row of scores has room for score_slack more.
+  /// q, (num_queries, padded_dim). Each row of scores has room for score_slack more. `fetch` holds one
+  /// entry for each page that is touched: what to ask for meanwhile.
   std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end, const float* q,
-                      std::size_t num_queries, float* scores, std::size_t stride) noexcept,
+                      std::size_t num_queries, float* scores, std::size_t stride,
+                      const row_fetch* fetch) noexcept,
              num_kv_types> scores;
   /// s[i] = 2^(s[i] - max s), n values (n > 0) with room for score_slack more; returns their sum and
   /// sets `max`.
@@ -61,7 +69,7 @@ struct attention_kernels {
   /// padded_dim); values past head_dim are zero or undefined.
   std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
                       const float* weights, std::size_t stride, std::size_t num_queries,
-                      float* out) noexcept,
+                      float* out, const row_fetch* fetch) noexcept,
              num_kv_types> weigh;
 
   /// out[d * out_stride + r] = in[r * in_stride + d] for 16 rows and `dim` (a multiple of 16) columns.

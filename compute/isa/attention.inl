@@ -10,6 +10,24 @@ QUIRE_INLINE const std::byte* page_at(const paged_rows& rows, std::size_t positi
 
 QUIRE_INLINE std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
+// Asks for a stretch of memory in even portions, so that requests do not queue up.
+class fetcher {
+ public:
+  QUIRE_INLINE fetcher(const row_fetch* fetch, std::size_t portions)
+      : next_(fetch != nullptr ? fetch->from : nullptr),
+        end_(fetch != nullptr ? fetch->from + fetch->bytes : nullptr),
+        portion_(fetch != nullptr ? fetch->bytes / portions + 1 : 0) {}
+  QUIRE_INLINE void step() {
+    for (const std::byte* stop = next_ + portion_; next_ < stop && next_ < end_; next_ += 64)
+      __builtin_prefetch(next_);
+  }
+
+ private:
+  const std::byte* next_;
+  const std::byte* end_;
+  std::size_t portion_;
+};
+
 // Adds the products of one block of values of four keys with `Heads` query rows.
 template <std::size_t Heads>
 QUIRE_INLINE void score_block(const vec (&key)[vecs_per_block], const float* q,
@@ -23,7 +41,7 @@ QUIRE_INLINE void score_block(const vec (&key)[vecs_per_block], const float* q,
 
 template <kv_type Type, std::size_t Heads>
 void score_tile(const paged_rows& rows, std::size_t begin, std::size_t end, const float* q,
-                float* out, std::size_t stride) noexcept {
+                float* out, std::size_t stride, const row_fetch* fetch) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   const std::size_t blocks = dim / kv_block_values;
   const bool tail = has_tail<Type>(rows.head_dim);
@@ -32,7 +50,10 @@ void score_tile(const paged_rows& rows, std::size_t begin, std::size_t end, cons
     const std::size_t slot = p % rows.page_tokens;
     const std::size_t n = smaller(rows.page_tokens - slot, end - p);
     const std::byte* keys = page_at(rows, p) + rows.offset_k + slot * rows.row_bytes_k;
+    fetcher meanwhile(fetch, (n + score_keys - 1) / score_keys);
+    if (fetch != nullptr) ++fetch;
     for (std::size_t t = 0; t < n; t += score_keys) {
+      meanwhile.step();
       vec sums[Heads][score_keys];
       const std::byte* row[score_keys];
       for (std::size_t i = 0; i < score_keys; ++i) {
@@ -64,17 +85,19 @@ void score_tile(const paged_rows& rows, std::size_t begin, std::size_t end, cons
 
 template <kv_type Type>
 void scores(const paged_rows& rows, std::size_t begin, std::size_t end, const float* q,
-            std::size_t num_queries, float* out, std::size_t stride) noexcept {
+            std::size_t num_queries, float* out, std::size_t stride,
+            const row_fetch* fetch) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   for (std::size_t g = 0; g < num_queries;) {
     const std::size_t heads = smaller(num_queries - g, score_heads);
     const float* from = q + g * dim;
     float* to = out + g * stride;
     if constexpr (score_heads >= 4)
-      if (heads == 4) score_tile<Type, 4>(rows, begin, end, from, to, stride);
-    if (heads == 3) score_tile<Type, 3>(rows, begin, end, from, to, stride);
-    if (heads == 2) score_tile<Type, 2>(rows, begin, end, from, to, stride);
-    if (heads == 1) score_tile<Type, 1>(rows, begin, end, from, to, stride);
+      if (heads == 4) score_tile<Type, 4>(rows, begin, end, from, to, stride, fetch);
+    if (heads == 3) score_tile<Type, 3>(rows, begin, end, from, to, stride, fetch);
+    if (heads == 2) score_tile<Type, 2>(rows, begin, end, from, to, stride, fetch);
+    if (heads == 1) score_tile<Type, 1>(rows, begin, end, from, to, stride, fetch);
+    fetch = nullptr;  // once is enough
     g += heads;
   }
 }
@@ -82,7 +105,8 @@ void scores(const paged_rows& rows, std::size_t begin, std::size_t end, const fl
 // Sums up `Blocks` blocks of values, from block `first` on, for `Heads` rows of weights.
 template <kv_type Type, std::size_t Heads, std::size_t Blocks>
 void weigh_tile(const paged_rows& rows, std::size_t begin, std::size_t end, std::size_t first,
-                const float* weights, std::size_t stride, float* out) noexcept {
+                const float* weights, std::size_t stride, float* out,
+                const row_fetch* fetch) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   const std::size_t blocks = dim / kv_block_values;
   const bool tail = has_tail<Type>(rows.head_dim) && first + Blocks == blocks;
@@ -93,8 +117,11 @@ void weigh_tile(const paged_rows& rows, std::size_t begin, std::size_t end, std:
     const std::size_t slot = p % rows.page_tokens;
     const std::size_t n = smaller(rows.page_tokens - slot, end - p);
     const std::byte* row = page_at(rows, p) + rows.offset_v + slot * rows.row_bytes_v;
+    fetcher meanwhile(fetch, n);
+    if (fetch != nullptr) ++fetch;
     for (std::size_t t = 0; t < n; ++t, row += rows.row_bytes_v) {
       const float* weight = weights + (p - begin) + t;
+      meanwhile.step();
 #pragma GCC unroll 2
       for (std::size_t b = 0; b < Blocks; ++b) {
         vec value[vecs_per_block];
@@ -125,29 +152,34 @@ void weigh_tile(const paged_rows& rows, std::size_t begin, std::size_t end, std:
 
 template <kv_type Type, std::size_t Heads>
 void weigh_heads_tile(const paged_rows& rows, std::size_t begin, std::size_t end,
-                      const float* weights, std::size_t stride, float* out) noexcept {
+                      const float* weights, std::size_t stride, float* out,
+                const row_fetch* fetch) noexcept {
   const std::size_t blocks = blocks_of(rows.head_dim);
   std::size_t b = 0;
   for (; b + weigh_blocks <= blocks; b += weigh_blocks)
-    weigh_tile<Type, Heads, weigh_blocks>(rows, begin, end, b, weights, stride, out);
+    weigh_tile<Type, Heads, weigh_blocks>(rows, begin, end, b, weights, stride, out,
+                                            b == 0 ? fetch : nullptr);
   if constexpr (weigh_blocks > 1)
     for (; b < blocks; ++b)
-      weigh_tile<Type, Heads, 1>(rows, begin, end, b, weights, stride, out);
+      weigh_tile<Type, Heads, 1>(rows, begin, end, b, weights, stride, out,
+                                            b == 0 ? fetch : nullptr);
 }
 
 template <kv_type Type>
 void weigh(const paged_rows& rows, std::size_t begin, std::size_t end, const float* weights,
-           std::size_t stride, std::size_t num_queries, float* out) noexcept {
+           std::size_t stride, std::size_t num_queries, float* out,
+           const row_fetch* fetch) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   for (std::size_t g = 0; g < num_queries;) {
     const std::size_t heads = smaller(num_queries - g, weigh_heads);
     const float* from = weights + g * stride;
     float* to = out + g * dim;
     if constexpr (weigh_heads >= 4)
-      if (heads == 4) weigh_heads_tile<Type, 4>(rows, begin, end, from, stride, to);
-    if (heads == 3) weigh_heads_tile<Type, 3>(rows, begin, end, from, stride, to);
-    if (heads == 2) weigh_heads_tile<Type, 2>(rows, begin, end, from, stride, to);
-    if (heads == 1) weigh_heads_tile<Type, 1>(rows, begin, end, from, stride, to);
+      if (heads == 4) weigh_heads_tile<Type, 4>(rows, begin, end, from, stride, to, fetch);
+    if (heads == 3) weigh_heads_tile<Type, 3>(rows, begin, end, from, stride, to, fetch);
+    if (heads == 2) weigh_heads_tile<Type, 2>(rows, begin, end, from, stride, to, fetch);
+    if (heads == 1) weigh_heads_tile<Type, 1>(rows, begin, end, from, stride, to, fetch);
+    fetch = nullptr;  // once is enough
     g += heads;
   }
 }

@@ -132,7 +132,8 @@ const std::byte* row_at(const paged_rows& rows, std::size_t position, std::size_
 
 template <kv_type Type>
 void scores(const paged_rows& rows, std::size_t begin, std::size_t end, const float* q,
-            std::size_t num_queries, float* out, std::size_t stride) noexcept {
+            std::size_t num_queries, float* out, std::size_t stride,
+            const row_fetch* /*fetch*/) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   float key[kv_block_values];
   for (std::size_t p = begin; p < end; ++p) {
@@ -149,7 +150,8 @@ void scores(const paged_rows& rows, std::size_t begin, std::size_t end, const fl
 
 template <kv_type Type>
 void weigh(const paged_rows& rows, std::size_t begin, std::size_t end, const float* weights,
-           std::size_t stride, std::size_t num_queries, float* out) noexcept {
+           std::size_t stride, std::size_t num_queries, float* out,
+           const row_fetch* /*fetch*/) noexcept {
   const std::size_t dim = padded_dim(rows.head_dim);
   float value[kv_block_values];
   std::fill_n(out, num_queries * dim, 0.0f);

@@ -18,6 +18,9 @@ namespace {
 constexpr float log2_e = 1.44269504088896341f;
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
+// How far ahead of their use decoding asks for rows: memory takes as long as computing on some pages.
+constexpr std::size_t pages_ahead = 4;
+
 // Keys that prefill decodes and multiplies at a time.
 constexpr std::uint32_t key_block = 64;
 
@@ -118,7 +121,7 @@ class attention_run {
                    rows);
     const float* queries = load_queries(group, scratch.take(rows * dim_));
     if (args_.sequences[group.sequence].num_tokens == 1)
-      decode(group, item, queries, scratch, result);
+      decode(group, index, queries, scratch, result);
     else
       prefill(group, item, queries, scratch, result);
     if (whole)
@@ -156,24 +159,56 @@ class attention_run {
     return out;
   }
 
-  void decode(const query_group& group, const attention_item& item, const float* queries,
-              carver& scratch, const partial_result& result) const {
-    const paged_rows rows =
-        rows_of(args_.kv, args_.sequences[group.sequence], group.kv_head);
+  paged_rows rows_of_group(const query_group& group) const noexcept {
+    return rows_of(args_.kv, args_.sequences[group.sequence], group.kv_head);
+  }
+
+  // Lists the rows of one part in the pages of [begin, end), at most `most` pages.
+  static row_fetch* list_rows(const paged_rows& rows, kv_part part, std::size_t begin,
+                              std::size_t end, std::size_t most, row_fetch* out) noexcept {
+    const bool keys = part == kv_part::key;
+    const std::size_t row_bytes = keys ? rows.row_bytes_k : rows.row_bytes_v;
+    for (std::size_t p = begin; p < end && most > 0; --most) {
+      const std::size_t slot = p % rows.page_tokens;
+      const std::size_t n = std::min(rows.page_tokens - slot, end - p);
+      *out++ = {rows.pages + page_offset(rows, p) + (keys ? rows.offset_k : rows.offset_v) +
+                    slot * row_bytes,
+                n * row_bytes};
+      p += n;
+    }
+    return out;
+  }
+
+  void decode(const query_group& group, std::size_t index, const float* queries, carver& scratch,
+              const partial_result& result) const {
+    // What will be read, page by page: keys, values, and the next item's keys.
+    std::array<row_fetch, 2 * attention_plan::decode_chunk + 2 * pages_ahead> stream;
+    const attention_item& item = plan_.items()[index];
+    const paged_rows rows = rows_of_group(group);
+    constexpr std::size_t all = attention_plan::decode_chunk;
+    row_fetch* values = list_rows(rows, kv_part::key, item.begin, item.end, all, stream.data());
+    row_fetch* next = list_rows(rows, kv_part::value, item.begin, item.end, all, values);
+    if (index + 1 < plan_.items().size()) {  // most often this thread's next
+      const attention_item& after = plan_.items()[index + 1];
+      next = list_rows(rows_of_group(plan_.groups()[after.group]), kv_part::key, after.begin,
+                       after.end, pages_ahead, next);
+    }
+    std::fill_n(next, pages_ahead, row_fetch{nullptr, 0});
     float* scores = scratch.take(heads_per_kv_ * score_stride);
-    kernels_.scores[static_cast<std::size_t>(layout_.type_k)](rows, item.begin, item.end, queries,
-                                                              heads_per_kv_, scores, score_stride);
+    kernels_.scores[static_cast<std::size_t>(layout_.type_k)](
+        rows, item.begin, item.end, queries, heads_per_kv_, scores, score_stride,
+        stream.data() + pages_ahead);
     for (std::size_t h = 0; h < heads_per_kv_; ++h)
       result.sums[h] = kernels_.softmax(scores + h * score_stride, item.end - item.begin,
                                         result.maxima[h]);
     kernels_.weigh[static_cast<std::size_t>(layout_.type_v)](
-        rows, item.begin, item.end, scores, score_stride, heads_per_kv_, result.values);
+        rows, item.begin, item.end, scores, score_stride, heads_per_kv_, result.values,
+        values + pages_ahead);
   }
 
   void prefill(const query_group& group, const attention_item& item, const float* queries,
                carver& scratch, const partial_result& result) const {
-    const paged_rows rows =
-        rows_of(args_.kv, args_.sequences[group.sequence], group.kv_head);
+    const paged_rows rows = rows_of_group(group);
     const std::size_t num_rows = group.num_queries * heads_per_kv_;
     prefill_buffers buffers{.queries = queries,
                             .scores = scratch.take(num_rows * key_block),
@@ -242,13 +277,15 @@ class attention_run {
     float* values = result.values + first_row * dim_;
     kernels_.multiply(buffers.queries + first_row * dim_, dim_, buffers.keys, key_block, num_rows,
                       layout_.head_dim, columns, scores, key_block, false);
-    for (std::size_t r = first_row; r < first_row + num_rows; ++r) {
-      const std::uint32_t own = position + static_cast<std::uint32_t>(r / heads_per_kv_);
+    for (std::uint32_t t = from; t < to; ++t) {
+      const std::uint32_t own = position + t;
       const std::uint32_t low = std::max(first, first_visible(own, args_.window)) - block;
       const std::uint32_t high = std::min(last, own + 1) - block;
-      const float factor = kernels_.softmax_block(buffers.scores + r * key_block, columns, low, high,
-                                                  result.maxima[r], result.sums[r]);
-      if (factor != 1.0f) kernels_.scale(result.values + r * dim_, dim_, factor);
+      for (std::size_t r = t * heads_per_kv_; r < (t + 1) * heads_per_kv_; ++r) {
+        const float factor = kernels_.softmax_block(buffers.scores + r * key_block, columns, low,
+                                                    high, result.maxima[r], result.sums[r]);
+        if (factor != 1.0f) kernels_.scale(result.values + r * dim_, dim_, factor);
+      }
     }
     const std::size_t skipped = first - block;
     kernels_.multiply(scores + skipped, key_block, buffers.values + skipped * dim_, dim_, num_rows,

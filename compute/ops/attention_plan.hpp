@@ -42,7 +42,7 @@ constexpr std::size_t partial_floats(std::size_t rows, std::size_t dim) noexcept
 class attention_plan {
  public:
   /// Positions per chunk for one query token, and for many.
-  static constexpr std::uint32_t decode_chunk = 128;
+  static constexpr std::uint32_t decode_chunk = 256;
   static constexpr std::uint32_t prefill_chunk = 1024;
   /// Query rows that a prefill group aims at: enough to pay for decoding the keys they share.
   static constexpr std::uint32_t prefill_rows = 96;
