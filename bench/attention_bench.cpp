@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/machine_limits.hpp"
 #include "compute/context.hpp"
 #include "compute/ops/attention.hpp"
 
@@ -94,7 +95,7 @@ class page_memory {
     bytes_ = bytes;
     void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) stop("no memory for the pages");
-    if (std::getenv("NOHUGE") == nullptr) madvise(mapped, bytes, MADV_HUGEPAGE);
+    madvise(mapped, bytes, MADV_HUGEPAGE);
     data_ = static_cast<std::byte*>(mapped);
   }
   std::byte* data() const { return data_; }
@@ -235,6 +236,8 @@ int main(int argc, char** argv) {
   const compute_context context{*kernels, &threads};
   std::printf("%s, %zu threads, %s: times are of all %u layers of a step\n", shape->name,
               threads.num_threads(), std::string(isa_name(**kernels)).c_str(), shape->layers);
+  std::printf("memory beyond the caches reads at %.1f GB/s\n",
+              bench::stream_read_limit(threads) / 1e9);
   std::printf("%-6s %-16s %10s %10s %10s %10s %10s\n", "type", "scenario", "store ms",
               "attend ms", "best ms", "rows GB/s", "GMAC/s");
   for (const auto& s : o.scenarios)
