@@ -1,6 +1,7 @@
-// Times attention over paged keys and values for the shapes of real models: decoding at several batch
-// sizes and depths, and prefill. Every layer of a step has its own pages, so caches are as cold as in
-// a real step. The answer is checked against the scalar kernels before anything is timed.
+// Times attention over paged keys and values for the shapes of real models: decoding at several
+// batch sizes and depths, and prefill. Every layer of a step has its own pages, so caches are as
+// cold as in a real step. The answer is checked against the scalar kernels before anything is
+// timed.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -56,14 +57,19 @@ options parse(int argc, char** argv) {
   for (int i = 1; i < argc; i += 2) {
     const std::string flag = argv[i];
     if (i + 1 >= argc)
-      stop("usage: [--isa NAME] [--threads N] [--model NAME] [--types q8,f16] [--seconds S] "
-           "[--scenarios SEQUENCESxSTORED+ADDED,...]");
+      stop(
+          "usage: [--isa NAME] [--threads N] [--model NAME] [--types q8,f16] [--seconds S] "
+          "[--scenarios SEQUENCESxSTORED+ADDED,...]");
     std::istringstream value(argv[i + 1]);
     std::string item;
-    if (flag == "--isa") value >> o.isa;
-    else if (flag == "--threads") value >> o.threads;
-    else if (flag == "--model") value >> o.model;
-    else if (flag == "--seconds") value >> o.seconds;
+    if (flag == "--isa")
+      value >> o.isa;
+    else if (flag == "--threads")
+      value >> o.threads;
+    else if (flag == "--model")
+      value >> o.model;
+    else if (flag == "--seconds")
+      value >> o.seconds;
     else if (flag == "--types") {
       o.types.clear();
       while (std::getline(value, item, ',')) o.types.push_back(item);
@@ -111,8 +117,8 @@ class workload {
   workload(const model_shape& shape, kv_type type, const scenario& s)
       : shape_(shape),
         scenario_(s),
-        layout_(kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, type, type)
-                    .value()) {
+        layout_(
+            kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, type, type).value()) {
     const std::uint32_t pages_each = (s.stored + s.added + 15) / 16;
     pages_.reset(std::size_t{pages_each} * s.sequences * layout_.page_bytes);
     for (std::uint32_t i = 0; i < s.sequences; ++i) {
@@ -238,8 +244,8 @@ int main(int argc, char** argv) {
               threads.num_threads(), std::string(isa_name(**kernels)).c_str(), shape->layers);
   std::printf("memory beyond the caches reads at %.1f GB/s\n",
               bench::stream_read_limit(threads) / 1e9);
-  std::printf("%-6s %-16s %10s %10s %10s %10s %10s\n", "type", "scenario", "store ms",
-              "attend ms", "best ms", "rows GB/s", "GMAC/s");
+  std::printf("%-6s %-16s %10s %10s %10s %10s %10s\n", "type", "scenario", "store ms", "attend ms",
+              "best ms", "rows GB/s", "GMAC/s");
   for (const auto& s : o.scenarios)
     for (const auto& name : o.types) {
       const auto type = parse_kv_type(name);

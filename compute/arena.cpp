@@ -1,6 +1,7 @@
 // The published region is three words and a count of chunks that nobody has claimed. A claim is a
-// compare-and-swap that lowers the count; it can only succeed on the region that is open now, and that
-// region cannot end before the claimed chunk has been run. So a late or stale worker needs no epoch.
+// compare-and-swap that lowers the count; it can only succeed on the region that is open now, and
+// that region cannot end before the claimed chunk has been run. So a late or stale worker needs no
+// epoch.
 #include "compute/arena.hpp"
 
 #include <sched.h>
@@ -63,8 +64,7 @@ std::size_t allowed_cores() noexcept {
 }  // namespace
 
 struct arena::impl {
-  explicit impl(std::size_t threads)
-      : num_threads(threads), tasks(static_cast<int>(threads)) {
+  explicit impl(std::size_t threads) : num_threads(threads), tasks(static_cast<int>(threads)) {
     if (threads > allowed_cores())
       parallelism.emplace(tbb::global_control::max_allowed_parallelism, threads);
   }
@@ -126,7 +126,8 @@ struct arena::impl {
   void heat() {
     QUIRE_CHECK(!is_hot(), "an arena holds at most one hot guard");
     const std::uint64_t mine = guard.load(std::memory_order_relaxed) + 1;
-    for (std::size_t i = 1; i < num_threads; ++i) workers.push_back(group.defer(server{this, mine}));
+    for (std::size_t i = 1; i < num_threads; ++i)
+      workers.push_back(group.defer(server{this, mine}));
     guard.store(mine, std::memory_order_release);  // orders the tasks above before their workers
     for (auto& worker : workers) tasks.enqueue(std::move(worker));
     workers.clear();
@@ -144,7 +145,9 @@ arena::~arena() {
   impl_->tasks.execute([this] { impl_->group.wait(); });
 }
 
-std::size_t arena::num_threads() const noexcept { return impl_->num_threads; }
+std::size_t arena::num_threads() const noexcept {
+  return impl_->num_threads;
+}
 
 void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::size_t)) {
   impl& state = *impl_;
@@ -170,7 +173,11 @@ void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::siz
   state.busy.store(false, std::memory_order_release);
 }
 
-arena::hot::hot(arena& owner) : owner_(owner) { owner_.impl_->heat(); }
-arena::hot::~hot() { owner_.impl_->cool(); }
+arena::hot::hot(arena& owner) : owner_(owner) {
+  owner_.impl_->heat();
+}
+arena::hot::~hot() {
+  owner_.impl_->cool();
+}
 
 }  // namespace quire

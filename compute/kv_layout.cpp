@@ -36,17 +36,21 @@ std::optional<kv_type> parse_kv_type(std::string_view name) noexcept {
 std::size_t kv_row_bytes(kv_type type, std::size_t head_dim) noexcept {
   const std::size_t blocks = head_dim / kv_block_values + (head_dim % kv_block_values != 0);
   switch (type) {
-    case kv_type::f32: return head_dim * sizeof(float);
-    case kv_type::f16: return head_dim * 2;
-    case kv_type::q8: return blocks * (scale_bytes + kv_block_values);
-    case kv_type::q4: return blocks * (scale_bytes + kv_block_values / 2);
+    case kv_type::f32:
+      return head_dim * sizeof(float);
+    case kv_type::f16:
+      return head_dim * 2;
+    case kv_type::q8:
+      return blocks * (scale_bytes + kv_block_values);
+    case kv_type::q4:
+      return blocks * (scale_bytes + kv_block_values / 2);
   }
   return 0;
 }
 
 result<kv_layout> kv_layout::make(std::uint32_t layers, std::uint32_t kv_heads,
-                                  std::uint32_t head_dim, std::uint32_t page_tokens,
-                                  kv_type type_k, kv_type type_v) {
+                                  std::uint32_t head_dim, std::uint32_t page_tokens, kv_type type_k,
+                                  kv_type type_v) {
   kv_layout layout{.layers = layers,
                    .kv_heads = kv_heads,
                    .head_dim = head_dim,
@@ -56,8 +60,10 @@ result<kv_layout> kv_layout::make(std::uint32_t layers, std::uint32_t kv_heads,
                    .row_bytes_k = kv_row_bytes(type_k, head_dim),
                    .row_bytes_v = kv_row_bytes(type_v, head_dim)};
   if (layers == 0 || kv_heads == 0 || head_dim == 0 || page_tokens == 0)
-    return fail(errc::invalid_argument, "KV layout: layers, kv heads, head_dim and page_tokens must "
-                                        "be at least 1, not " + describe(layout));
+    return fail(errc::invalid_argument,
+                "KV layout: layers, kv heads, head_dim and page_tokens must "
+                "be at least 1, not " +
+                    describe(layout));
   std::size_t rows = layers;
   std::size_t bytes = layout.row_bytes_k + layout.row_bytes_v;
   std::size_t f32_bytes = 2 * sizeof(float);

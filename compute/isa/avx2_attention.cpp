@@ -12,6 +12,7 @@ namespace quire {
 namespace {
 
 #include "compute/isa/simd_avx2.inl"
+
 #include "compute/isa/exponential.inl"
 
 // Register tiles: 16 registers.
@@ -22,13 +23,16 @@ constexpr std::size_t multiply_rows = 6;
 constexpr std::size_t multiply_vecs = 2;
 
 #include "compute/isa/kv_rows.inl"
+
 #include "compute/isa/attention.inl"
 
 }  // namespace
 
 constinit const attention_kernels avx2_attention{
-    .encode = {encode<kv_type::f32>, encode<kv_type::f16>, encode<kv_type::q8>, encode<kv_type::q4>},
-    .decode = {decode<kv_type::f32>, decode<kv_type::f16>, decode<kv_type::q8>, decode<kv_type::q4>},
+    .encode = {encode<kv_type::f32>, encode<kv_type::f16>, encode<kv_type::q8>,
+               encode<kv_type::q4>},
+    .decode = {decode<kv_type::f32>, decode<kv_type::f16>, decode<kv_type::q8>,
+               decode<kv_type::q4>},
     .scores = {scores<kv_type::f32>, scores<kv_type::f16>, scores<kv_type::q8>,
                scores<kv_type::q4>},
     .softmax = softmax,

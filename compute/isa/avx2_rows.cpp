@@ -11,7 +11,9 @@ namespace quire {
 namespace {
 
 #include "compute/isa/simd_avx2.inl"
+
 #include "compute/isa/exponential.inl"
+
 #include "compute/isa/rows.inl"
 
 }  // namespace

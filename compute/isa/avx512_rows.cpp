@@ -14,7 +14,9 @@ namespace quire {
 namespace {
 
 #include "compute/isa/simd_avx512.inl"
+
 #include "compute/isa/exponential.inl"
+
 #include "compute/isa/rows.inl"
 
 }  // namespace

@@ -18,7 +18,8 @@ namespace {
 constexpr float log2_e = 1.44269504088896341f;
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-// How far ahead of their use decoding asks for rows: memory takes as long as computing on some pages.
+// How far ahead of their use decoding asks for rows: memory takes as long as computing on some
+// pages.
 constexpr std::size_t pages_ahead = 4;
 
 // Keys that prefill decodes and multiplies at a time.
@@ -116,9 +117,8 @@ class attention_run {
     const bool whole = group.num_chunks == 1;
     carver scratch(thread_buffer().reserve(scratch_floats(rows)));
     float* own = scratch.take(partial_floats(rows, dim_));
-    const partial_result result =
-        partial_at(whole ? own : partials_ + group.partial + item.chunk * partial_floats(rows, dim_),
-                   rows);
+    const partial_result result = partial_at(
+        whole ? own : partials_ + group.partial + item.chunk * partial_floats(rows, dim_), rows);
     const float* queries = load_queries(group, scratch.take(rows * dim_));
     if (args_.sequences[group.sequence].num_tokens == 1)
       decode(group, index, queries, scratch, result);
@@ -195,15 +195,15 @@ class attention_run {
     }
     std::fill_n(next, pages_ahead, row_fetch{nullptr, 0});
     float* scores = scratch.take(heads_per_kv_ * score_stride);
-    kernels_.scores[static_cast<std::size_t>(layout_.type_k)](
-        rows, item.begin, item.end, queries, heads_per_kv_, scores, score_stride,
-        stream.data() + pages_ahead);
+    kernels_.scores[static_cast<std::size_t>(layout_.type_k)](rows, item.begin, item.end, queries,
+                                                              heads_per_kv_, scores, score_stride,
+                                                              stream.data() + pages_ahead);
     for (std::size_t h = 0; h < heads_per_kv_; ++h)
-      result.sums[h] = kernels_.softmax(scores + h * score_stride, item.end - item.begin,
-                                        result.maxima[h]);
-    kernels_.weigh[static_cast<std::size_t>(layout_.type_v)](
-        rows, item.begin, item.end, scores, score_stride, heads_per_kv_, result.values,
-        values + pages_ahead);
+      result.sums[h] =
+          kernels_.softmax(scores + h * score_stride, item.end - item.begin, result.maxima[h]);
+    kernels_.weigh[static_cast<std::size_t>(layout_.type_v)](rows, item.begin, item.end, scores,
+                                                             score_stride, heads_per_kv_,
+                                                             result.values, values + pages_ahead);
   }
 
   void prefill(const query_group& group, const attention_item& item, const float* queries,
@@ -267,7 +267,9 @@ class attention_run {
     std::uint32_t to = group.num_queries;
     if (args_.window != 0) {
       const std::uint64_t reach = std::uint64_t{last} + args_.window - 1;
-      to = reach <= position ? 0 : static_cast<std::uint32_t>(std::min<std::uint64_t>(to, reach - position));
+      to = reach <= position
+               ? 0
+               : static_cast<std::uint32_t>(std::min<std::uint64_t>(to, reach - position));
     }
     if (from >= to) return;
     const std::size_t first_row = from * heads_per_kv_;

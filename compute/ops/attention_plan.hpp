@@ -1,5 +1,6 @@
 // How one attention call is cut into work: groups of query rows that share keys, and chunks of
-// positions within a group. The cuts depend on each sequence alone, never on the batch or the threads.
+// positions within a group. The cuts depend on each sequence alone, never on the batch or the
+// threads.
 #pragma once
 
 #include <atomic>
@@ -19,10 +20,10 @@ struct query_group {
   std::uint32_t first_query = 0;  ///< token of the sequence's share of the step
   std::uint32_t num_queries = 0;
   std::uint32_t kv_head = 0;
-  std::uint32_t begin = 0;        ///< first position that any of them sees
-  std::uint32_t end = 0;          ///< one past the last
+  std::uint32_t begin = 0;  ///< first position that any of them sees
+  std::uint32_t end = 0;    ///< one past the last
   std::uint32_t num_chunks = 0;
-  std::size_t partial = 0;        ///< where the group's partial results begin; unused for one chunk
+  std::size_t partial = 0;  ///< where the group's partial results begin; unused for one chunk
 };
 
 /// Positions [begin, end) for one group; `chunk` counts from the group's first.

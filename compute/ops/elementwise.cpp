@@ -20,8 +20,8 @@ template <class Body>
 void split(const compute_context& context, std::size_t n, std::size_t per_task, std::size_t grain,
            Body&& body) {
   constexpr std::size_t most_tasks = 64;
-  const std::size_t wanted = std::clamp<std::size_t>(n / std::max<std::size_t>(1, per_task), 1,
-                                                     most_tasks);
+  const std::size_t wanted =
+      std::clamp<std::size_t>(n / std::max<std::size_t>(1, per_task), 1, most_tasks);
   const std::size_t share = (n / wanted + grain) / grain * grain;
   context.threads->parallel((n + share - 1) / share, [&](std::size_t task) {
     body(task * share, std::min(n, (task + 1) * share));
@@ -67,8 +67,7 @@ void rope(const compute_context& context, const rope_table& table, float* x, std
 void gated(const compute_context& context, gate_function function, const float* gate,
            const float* up, std::size_t num_rows, std::size_t cols, float* out) {
   const row_kernels& kernels = *context.kernels->rows;
-  const auto kernel =
-      function == gate_function::silu ? kernels.gate_silu : kernels.gate_gelu_tanh;
+  const auto kernel = function == gate_function::silu ? kernels.gate_silu : kernels.gate_gelu_tanh;
   split(context, num_rows * cols, gates_per_task, 64, [&](std::size_t begin, std::size_t end) {
     kernel(gate + begin, up + begin, end - begin, out + begin);
   });
@@ -76,9 +75,8 @@ void gated(const compute_context& context, gate_function function, const float* 
 
 void add(const compute_context& context, float* x, const float* y, std::size_t n) {
   const auto kernel = context.kernels->rows->add;
-  split(context, n, values_per_task, 64, [&](std::size_t begin, std::size_t end) {
-    kernel(x + begin, y + begin, end - begin);
-  });
+  split(context, n, values_per_task, 64,
+        [&](std::size_t begin, std::size_t end) { kernel(x + begin, y + begin, end - begin); });
 }
 
 }  // namespace quire

@@ -42,8 +42,8 @@ class work_split {
   void cut(std::size_t num_threads) {
     // More tasks than threads, so that a late or slow thread leaves its share to the others.
     constexpr std::size_t tasks_per_thread = 8;
-    const std::size_t share =
-        std::max(smallest_task, num_threads == 1 ? total_ : total_ / (num_threads * tasks_per_thread));
+    const std::size_t share = std::max(
+        smallest_task, num_threads == 1 ? total_ : total_ / (num_threads * tasks_per_thread));
     ends_.clear();
     std::size_t sum = 0;
     for (std::size_t i = 0; i < costs_.size(); ++i) {

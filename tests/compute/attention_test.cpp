@@ -1,6 +1,6 @@
 // Expectations: attention by its definition in double precision over the stored bytes, see
-// paged_sample.hpp. Tolerance: sums of some hundred products of f32 values of size 1 carry an error of
-// about 1e-6 in the scores and as much in the outputs; 2e-5 leaves room for the longest.
+// paged_sample.hpp. Tolerance: sums of some hundred products of f32 values of size 1 carry an error
+// of about 1e-6 in the scores and as much in the outputs; 2e-5 leaves room for the longest.
 #include "compute/ops/attention.hpp"
 
 #include <algorithm>
@@ -64,10 +64,9 @@ double worst_error(const paged_sample& sample, const step_input& input,
   for (std::uint32_t s = 0; s < sample.sequences.size(); ++s)
     for (std::uint32_t t = 0; t < sample.sequences[s].num_tokens; t += stride)
       for (std::uint32_t h = 0; h < sample.num_heads(); ++h) {
-        const std::size_t at =
-            ((sample.sequences[s].first_row + t) * sample.num_heads() + h) * dim;
-        const auto expected = sample.expected(s, t, h, input.q.data() + at,
-                                              static_cast<double>(scale), window);
+        const std::size_t at = ((sample.sequences[s].first_row + t) * sample.num_heads() + h) * dim;
+        const auto expected =
+            sample.expected(s, t, h, input.q.data() + at, static_cast<double>(scale), window);
         for (std::size_t d = 0; d < dim; ++d) {
           const double error = std::fabs(static_cast<double>(out[at + d]) - expected[d]);
           if (!(error <= worst)) worst = error;  // keeps NaN

@@ -52,12 +52,13 @@ TEST_CASE("rmsnorm divides by the root of the mean square", "[compute]") {
       double worst = 0;
       for (std::size_t r = 0; r < rows; ++r) {
         double squares = 0;
-        for (std::size_t i = 0; i < n; ++i) squares += std::pow(double(original[r * stride + i]), 2);
         for (std::size_t i = 0; i < n; ++i)
-          worst = std::max(worst, relative(out[r * n + i],
-                                           double(original[r * stride + i]) /
-                                               std::sqrt(squares / double(n) + 1e-5) *
-                                               double(weight[i])));
+          squares += std::pow(double(original[r * stride + i]), 2);
+        for (std::size_t i = 0; i < n; ++i)
+          worst =
+              std::max(worst, relative(out[r * n + i], double(original[r * stride + i]) /
+                                                           std::sqrt(squares / double(n) + 1e-5) *
+                                                           double(weight[i])));
       }
       REQUIRE(worst < 1e-6);
       rmsnorm(context, x.data(), rows, stride, weight, 1e-5f, x.data(), stride);
@@ -87,14 +88,15 @@ TEST_CASE("rope turns pairs as complex numbers and leaves the rest", "[compute]"
         auto x = normal(rows * stride, 3);
         const auto original = x;
         std::vector<std::uint32_t> at(rows);
-        for (std::size_t r = 0; r < rows; ++r) at[r] = static_cast<std::uint32_t>(r * 7 % positions);
+        for (std::size_t r = 0; r < rows; ++r)
+          at[r] = static_cast<std::uint32_t>(r * 7 % positions);
         rope(context, {cosines, sines, dim, pairs}, x.data(), rows, stride, heads, head_dim, at);
         double worst = 0;
         for (std::size_t r = 0; r < rows; ++r)
           for (std::size_t h = 0; h < heads; ++h)
             for (std::size_t i = 0; i < dim / 2; ++i) {
-              const std::size_t first = r * stride + h * head_dim +
-                                        (pairs == rope_pairs::adjacent ? 2 * i : i);
+              const std::size_t first =
+                  r * stride + h * head_dim + (pairs == rope_pairs::adjacent ? 2 * i : i);
               const std::size_t second = first + (pairs == rope_pairs::adjacent ? 1 : dim / 2);
               const std::complex<double> turned =
                   std::complex<double>(double(original[first]), double(original[second])) *
@@ -130,8 +132,8 @@ TEST_CASE("gates multiply by silu or by gelu", "[compute]") {
       for (std::size_t i = 0; i < out.size(); ++i) {
         const double x = double(gate[i]);
         const double expected = x / (1.0 + std::exp(-x)) * double(up[i]);
-        worst = std::max(worst, std::fabs(double(out[i]) - expected) /
-                                    std::max(1e-6, std::fabs(expected)));
+        worst = std::max(
+            worst, std::fabs(double(out[i]) - expected) / std::max(1e-6, std::fabs(expected)));
       }
       REQUIRE(worst < 2e-6);
       worst = 0;

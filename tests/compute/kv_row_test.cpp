@@ -1,5 +1,6 @@
 // Expectations: the error bounds of the store's contract by arithmetic, formats read by their
-// definition (paged_sample.hpp), the compiler's _Float16 for f16, and the same bytes from every ISA.
+// definition (paged_sample.hpp), the compiler's _Float16 for f16, and the same bytes from every
+// ISA.
 #include "compute/kv_row.hpp"
 
 #include <algorithm>
@@ -95,7 +96,8 @@ TEST_CASE("quantized rows keep the bound on their error", "[compute]") {
                 std::fabs(static_cast<double>(values[i]) - static_cast<double>(row[i]));
             if (most < 1e-10) REQUIRE(values[i] == 0.0f);
             // 1e-5: the product with the inverse of the scale is rounded twice.
-            else worst = std::max(worst, error / (most / parts * (1 + 1e-5)));
+            else
+              worst = std::max(worst, error / (most / parts * (1 + 1e-5)));
           }
           INFO(kv_type_name(type) << " dim " << dim << " first value " << row[0]);
           REQUIRE(worst <= 1.0);

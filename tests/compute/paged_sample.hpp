@@ -1,5 +1,5 @@
-// Pages of random sequences for attention tests, and an attention in double precision that shares no
-// code with the product: it reads the stored bytes by the formats' definition.
+// Pages of random sequences for attention tests, and an attention in double precision that shares
+// no code with the product: it reads the stored bytes by the formats' definition.
 #pragma once
 
 #include <algorithm>
