@@ -81,6 +81,8 @@ class page_store {
   std::uint32_t num_pages() const noexcept;
   std::uint32_t page_tokens() const noexcept;
   std::uint32_t free_pages() const noexcept;
+  /// Returns one past the last page that is not free: where the tail for page_pool::trim begins.
+  std::uint32_t tail_begin() const noexcept;
   std::uint32_t pages_for(std::uint64_t tokens) const noexcept;  ///< ceil(tokens / page_tokens)
 
   /// Adds free pages at the end, or removes free pages from the end (as far as the tail is free);

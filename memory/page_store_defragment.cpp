@@ -17,18 +17,6 @@ constexpr std::uint32_t longest_run = 64;
 
 }  // namespace
 
-bool page_store::should_defragment(double threshold) const {
-  const std::uint64_t used = pages_.size() - free_.size();
-  if (used == 0) return false;
-  const std::uint32_t num_holes = holes();
-  const double ratio = std::min(1.0, static_cast<double>(num_holes) / static_cast<double>(used));
-  if (ratio > threshold) return true;
-  const std::uint64_t room = used * page_tokens_;
-  // Wasted above a quarter and free below a tenth, in integers: the inequalities are strict.
-  if ((room - stored_tokens_) * 4 > room && num_holes > 2) return true;
-  return std::uint64_t{free_.size()} * 10 < pages_.size() && num_holes > 0;
-}
-
 std::vector<std::pair<page_id, page_id>> page_store::take_moves() {
   return std::exchange(moves_, {});
 }
