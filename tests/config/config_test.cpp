@@ -86,7 +86,7 @@ TEST_CASE("an empty file and empty groups leave the defaults", "[config]") {
 }
 
 TEST_CASE("a flag beats the environment, which beats the file, in any order of calls", "[config]") {
-  const char* environment[] = {"QUIRE_SERVER_PORT=2", "QUIRE_KV_PAGES=20", "HOME=/root", nullptr};
+  const char* environment[] = {"QUIRE_SERVER_PORT=2", "QUIRE_KV_PAGES=20", "HOME=/h", nullptr};
   config_builder builder;
   builder.set("server.port", "3", "--port");
   builder.read_environment(environment);
