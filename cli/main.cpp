@@ -4,6 +4,7 @@
 #include <exception>
 #include <iostream>
 #include <string>
+#include <vector>
 
 #include "cli/program.hpp"
 
@@ -55,7 +56,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& wanted) {  // --help, --version
     return commands.app.exit(wanted, std::cout, std::cerr);
   } catch (const CLI::ParseError& problem) {
-    commands.app.exit(problem, std::cout, std::cerr);
+    const std::vector<std::string> unknown = commands.app.remaining();
+    if (!unknown.empty() && commands.app.get_subcommands().empty())
+      std::cerr << "quire: no command '" << unknown.front() << "'; `quire --help` lists them\n";
+    else
+      commands.app.exit(problem, std::cout, std::cerr);
     return 2;
   }
   auto code = commands.chosen();
