@@ -309,8 +309,10 @@ QUIRE_INLINE void multiply_floats(const matmul_task& task, std::size_t panel) no
   for (std::size_t k = 0; k < task.cols; ++k, w += line) {
     __m512 weights[Panels];
 #pragma GCC unroll 4
-    for (int p = 0; p < Panels; ++p)
-      weights[p] = load_weights<Type>(w + static_cast<std::size_t>(p) * task.panel_bytes);
+    for (std::size_t p = 0; p < Panels; ++p) {
+      weights[p] = load_weights<Type>(w + p * task.panel_bytes);
+      __builtin_prefetch(w + p * task.panel_bytes + 16 * line);
+    }
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
       const __m512 value = _mm512_set1_ps(x[static_cast<std::size_t>(row) * stride + k]);

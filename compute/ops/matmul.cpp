@@ -19,7 +19,7 @@ constexpr std::size_t unpack_cycles = 32;   // per panel and 32 inputs
 constexpr std::size_t row_cycles = 6;       // per panel, 32 inputs and row
 constexpr std::size_t quantize_cycles = 16; // per row and 32 inputs
 // Panels that are used for all rows before the next ones: they and a group of rows stay in the cache.
-constexpr std::size_t tile_bytes = 256 * 1024;
+constexpr std::size_t tile_bytes = 512 * 1024;
 
 constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return (a + b - 1) / b; }
 
