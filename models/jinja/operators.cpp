@@ -164,7 +164,7 @@ bool is_repeatable(const value& v) {
 
 std::optional<value> loop_attribute(const loop_state& loop, std::string_view name) {
   const auto index = static_cast<integer>(loop.index);
-  const auto count = static_cast<integer>(loop.items.size());
+  const auto count = static_cast<integer>(loop.items->items.size());
   if (name == "index") return index + 1;
   if (name == "index0") return index;
   if (name == "revindex") return count - index;
@@ -176,9 +176,10 @@ std::optional<value> loop_attribute(const loop_state& loop, std::string_view nam
     return integer{1};  // only recursive loops, which are not supported, go deeper
   if (name == "depth0") return integer{0};
   if (name == "previtem")
-    return index == 0 ? value(undefined{"previtem", "loop"}) : loop.items[loop.index - 1];
+    return index == 0 ? value(undefined{"previtem", "loop"}) : loop.items->items[loop.index - 1];
   if (name == "nextitem")
-    return index + 1 == count ? value(undefined{"nextitem", "loop"}) : loop.items[loop.index + 1];
+    return index + 1 == count ? value(undefined{"nextitem", "loop"})
+                              : loop.items->items[loop.index + 1];
   return {};
 }
 

@@ -209,7 +209,7 @@ void append_text(runtime& rt, std::string& out, const value& v) {
   else if (const auto* d = std::get_if<double>(&v))
     out += repr(*d);
   else if (const auto* l = std::get_if<loop_state*>(&v))
-    out += fmt::format("<LoopContext {}/{}>", (*l)->index + 1, (*l)->items.size());
+    out += fmt::format("<LoopContext {}/{}>", (*l)->index + 1, (*l)->items->items.size());
   else if (const auto* c = std::get_if<const callable*>(&v))
     out += fmt::format("<function {}>", (*c)->name);
   else

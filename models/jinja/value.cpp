@@ -304,7 +304,7 @@ std::int64_t length(runtime& rt, const value& v) {
   if (const auto* m = std::get_if<const mapping*>(&v))
     return static_cast<std::int64_t>((*m)->items.size());
   if (const auto* l = std::get_if<loop_state*>(&v))
-    return static_cast<std::int64_t>((*l)->items.size());
+    return static_cast<std::int64_t>((*l)->items->items.size());
   if (is_undefined(v)) return 0;
   rt.fail(fmt::format("'{}' has no length", type_name(v)));
 }
@@ -324,6 +324,12 @@ std::vector<value> iterate(runtime& rt, const value& v) {
   }
   rt.step(items.size() / 4);
   return items;
+}
+
+const sequence* iterable(runtime& rt, const value& v) {
+  const auto* s = std::get_if<const sequence*>(&v);
+  if (s && (*s)->kind != sequence_kind::generator) return *s;
+  return rt.make_list(iterate(rt, v));
 }
 
 void check_key(runtime& rt, const value& key) {

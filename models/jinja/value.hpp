@@ -89,7 +89,7 @@ struct space : heap_object {
 
 /// `loop` inside of a for.
 struct loop_state : heap_object {
-  std::vector<value> items;
+  const sequence* items = nullptr;
   std::size_t index = 0;  ///< from 0
   bool has_changed_value = false;
   std::vector<value> changed_value;  ///< arguments of the last loop.changed()
@@ -185,6 +185,8 @@ bool contains(runtime& rt, const value& container, const value& item);
 std::int64_t length(runtime& rt, const value& v);
 /// The items that a for loop sees: of a mapping its keys, of a text its code points.
 std::vector<value> iterate(runtime& rt, const value& v);
+/// The same as a sequence: the value itself where it is one.
+const sequence* iterable(runtime& rt, const value& v);
 /// Fails unless the value can be a key of a mapping.
 void check_key(runtime& rt, const value& key);
 
