@@ -98,7 +98,7 @@ class bench_session {
     if (!status) return tl::unexpected(status.error());
 
     nlohmann::ordered_json line{{"test", test}};
-    line.update(extra);
+    if (!extra.empty()) line.update(extra);
     for (const char* key : {"tok_s", "prefill_tok_s", "decode_tok_s", "total_tok_s", "seconds"})
       if (samples.contains(key)) line[key] = rounded(median(samples[key]));
     line["peak_rss_mib"] = rounded(peak_rss_mib());
