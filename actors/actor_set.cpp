@@ -39,7 +39,7 @@ actor_config::actor_config(const actors_options& options) {
 }
 
 result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& options,
-                               engine::parts& given, bool detached) {
+                               engine::parts& given, spawn_mode how) {
   if (!given.executor || !given.vocabulary)
     return fail(errc::invalid_argument, "an engine needs an executor and a tokenizer");
   if (given.num_pages == 0)
@@ -50,7 +50,7 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
   if (!accounts) return tl::unexpected(accounts.error());
   actor_set set;
   auto executor = std::shared_ptr<step_executor>(std::move(given.executor));
-  set.runner = detached ? system.spawn<caf::detached>(model_runner, std::move(executor))
+  set.runner = how.detached ? system.spawn<caf::detached>(model_runner, std::move(executor))
                         : system.spawn(model_runner, std::move(executor));
   set.manager = system.spawn(
       cache_manager, std::make_shared<std::unique_ptr<cache_accounts>>(std::move(*accounts)));
@@ -62,9 +62,10 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
   parts.runner = set.runner;
   parts.vocabulary = given.vocabulary;
   parts.chat = given.chat;
-  parts.context_tokens = given.card.context_tokens;
-  parts.page_tokens = given.layout.page_tokens;
-  parts.num_pages = given.num_pages;
+  parts.bounds.context_tokens = given.card.context_tokens;
+  parts.bounds.page_tokens = given.layout.page_tokens;
+  parts.bounds.num_pages = given.num_pages;
+  parts.bounds.budget_step_tokens = how.budget_step_tokens;
   parts.limits = {options.scheduler.max_queued_requests, options.scheduler.max_queued_tokens};
   set.gateway = system.spawn(gateway, std::move(parts));
   return set;

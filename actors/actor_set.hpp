@@ -23,9 +23,15 @@ class actor_config : public caf::actor_system_config {
   explicit actor_config(const actors_options& options);
 };
 
-/// Spawns the actors over the parts. A `detached` model runner has a thread of its own, as it must in
-/// production; under a test scheduler it may not. Errors: invalid_argument (sizes that cannot work).
+struct spawn_mode {
+  /// The model runner has a thread of its own, as it must in production; under a test scheduler it
+  /// may not.
+  bool detached = true;
+  std::uint32_t budget_step_tokens = request_bounds().budget_step_tokens;
+};
+
+/// Spawns the actors over the parts. Errors: invalid_argument (sizes that cannot work).
 result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& options,
-                               engine::parts& given, bool detached);
+                               engine::parts& given, spawn_mode how = {});
 
 }  // namespace quire

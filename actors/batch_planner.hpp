@@ -52,6 +52,9 @@ class batch_planner {
   /// The sequence ran `tokens` prompt tokens; returns whether its prompt is complete, which makes it
   /// a decoding one.
   bool advance(sequence_id sequence, std::uint32_t tokens);
+  /// Takes a decoding sequence out of the plans, and back in.
+  void pause(sequence_id sequence) { remove(sequence); }
+  void resume(sequence_id sequence) { decoding_.push_back(sequence); }
   /// Unknown sequences are ignored. O(sequences).
   void remove(sequence_id sequence);
   bool empty() const noexcept { return decoding_.empty() && filling_.empty(); }

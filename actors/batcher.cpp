@@ -157,6 +157,10 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
         self->state.batch->remove(stopped.sequence);
         self->state.owners.erase(stopped.sequence);
       },
+      [self](const allow_sequence& grown) {
+        self->state.batch->allow(grown.sequence, grown.budget_tokens);
+        wake(self);
+      },
       [self](const leased& pages) { run(self, pages); },
       [self](const step_done& done) { end_step(self, done); },
       [self](const tick&) {

@@ -28,23 +28,30 @@ cache_accounts::cache_accounts(page_store store, options chosen)
 
 // --- negotiation -----------------------------------------------------------------------------
 
-std::uint32_t cache_accounts::pages_needed(const budget_terms& terms) const {
-  const std::uint64_t final_pages = store_.pages_for(terms.sequence_tokens);
+std::uint32_t cache_accounts::pages_needed(const budget_terms& terms,
+                                           std::uint64_t sequence_tokens) const {
+  const std::uint64_t final_pages = store_.pages_for(sequence_tokens);
   if (terms.num_sequences <= 1) return static_cast<std::uint32_t>(final_pages);
   const std::uint64_t shared = terms.shared_tokens / store_.page_tokens();
   const std::uint64_t all = shared + terms.num_sequences * (final_pages - shared);
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(all, UINT32_MAX));
 }
 
+bool cache_accounts::fits(std::uint64_t pages) const {
+  const std::uint64_t wanted = ledger_.promised() + pages;
+  return wanted <= std::uint64_t{store_.free_pages()} + index_.evictable_pages();
+}
+
 budget_answer cache_accounts::negotiate(budget_terms terms, moment now) {
-  const std::uint32_t needed = pages_needed(terms);
-  if (needed > store_.num_pages()) {
+  const std::uint64_t final_tokens = std::max(terms.final_tokens, terms.sequence_tokens);
+  if (const std::uint32_t most = pages_needed(terms, final_tokens); most > store_.num_pages()) {
     ++counters_.refusals;
-    return refusal{terms.num_sequences <= 1
-                       ? terms.sequence_tokens
-                       : std::uint64_t{needed} * store_.page_tokens(),
+    return refusal{terms.num_sequences <= 1 ? final_tokens
+                                            : std::uint64_t{most} * store_.page_tokens(),
                    std::uint64_t{store_.num_pages()} * store_.page_tokens()};
   }
+  if (terms.resumed) ++counters_.recomputes;
+  const std::uint32_t needed = pages_needed(terms, terms.sequence_tokens);
   const ticket_id ticket{++last_ticket_};
   account& asked = accounts_[ticket];
   asked.final_pages = store_.pages_for(terms.sequence_tokens);
@@ -56,7 +63,7 @@ budget_answer cache_accounts::negotiate(budget_terms terms, moment now) {
   if (!options_.prefix_cache) terms.max_cached_tokens = 0;
   asked.terms = std::move(terms);
 
-  ledger_.enqueue(ticket, asked.terms.priority, needed, now);
+  ledger_.enqueue(ticket, asked.terms.priority, needed, asked.terms.arrived.value_or(now));
   bool others_first = false;
   for (const auto& place : ledger_.queue()) {
     if (place.ticket == ticket) break;
@@ -89,12 +96,7 @@ bool cache_accounts::waits_for_prefix(account& asked, moment now) {
 
 std::optional<offer> cache_accounts::try_offer(ticket_id ticket, account& asked, moment now) {
   const budget_terms& terms = asked.terms;
-  const std::uint32_t needed = pages_needed(terms);
-  const auto fits = [this](std::uint64_t pages) {
-    const std::uint64_t wanted = ledger_.promised() + pages;
-    return wanted <= store_.free_pages() ||
-           wanted <= std::uint64_t{store_.free_pages()} + index_.evictable_pages();
-  };
+  const std::uint32_t needed = pages_needed(terms, terms.sequence_tokens);
   std::vector<page_id> prefix;
   if (terms.max_cached_tokens > 0) {
     if (!fits(needed - index_.match_pages(*terms.prompt, terms.max_cached_tokens)))
@@ -184,6 +186,29 @@ std::uint32_t cache_accounts::open_pages(const account& held) const {
 
 void cache_accounts::settle(ticket_id ticket, const account& held) {
   ledger_.promise(ticket, open_pages(held));
+}
+
+result<void> cache_accounts::extend(sequence_id sequence, std::uint64_t sequence_tokens) {
+  const auto found = members_.find(sequence);
+  if (found == members_.end())
+    return fail(errc::sequence_not_found,
+                "no live sequence has id " + std::to_string(to_index(sequence)),
+                {to_index(sequence), 0});
+  const ticket_id ticket = found->second.ticket;
+  account& held = accounts_.at(ticket);
+  const std::uint32_t wanted = store_.pages_for(sequence_tokens);
+  if (wanted <= held.final_pages) return {};
+  const std::uint32_t more = wanted - held.final_pages;
+  if (held.terms.num_sequences > 1 || !fits(more)) {
+    ++counters_.denied_extensions;
+    return fail(errc::out_of_pages,
+                "the budget cannot grow by " + std::to_string(more) + " pages at the moment",
+                {more, store_.free_pages()});
+  }
+  ++counters_.extensions;
+  held.final_pages = wanted;
+  settle(ticket, held);
+  return {};
 }
 
 result<std::vector<sequence_id>> cache_accounts::fork(sequence_id parent, std::uint32_t count) {

@@ -30,12 +30,15 @@ namespace quire {
 struct budget_terms {
   request_id request{};
   std::shared_ptr<const std::vector<token_id>> prompt;
-  std::uint64_t sequence_tokens = 0;  ///< most tokens that one sequence will ever store
+  std::uint64_t sequence_tokens = 0;  ///< most tokens that one sequence stores under this budget
+  std::uint64_t final_tokens = 0;  ///< most it may grow to by extension; 0: no more than that
   std::uint64_t shared_tokens = 0;    ///< stored before the sequence forks; counts if num_sequences > 1
   std::uint32_t num_sequences = 1;
   std::uint64_t max_cached_tokens = 0;  ///< prompt tokens that may come from the prefix index
   bool keep_prefix = true;              ///< full pages may be indexed for others
   int priority = 0;
+  std::optional<moment> arrived;  ///< its place in the queue, if not now
+  bool resumed = false;           ///< it ran before and gave its pages up
 };
 
 /// The budget is promised: the sequence exists and begins with the cached prefix.
@@ -95,6 +98,9 @@ struct cache_counters {
   std::uint64_t offers = 0;
   std::uint64_t counter_offers = 0;
   std::uint64_t refusals = 0;
+  std::uint64_t extensions = 0;
+  std::uint64_t denied_extensions = 0;
+  std::uint64_t recomputes = 0;     ///< requests that gave their pages up and came back
   std::uint64_t expired_offers = 0;
   std::uint64_t prefix_waits = 0;   ///< counter-offers because another request computes the prefix
   std::uint64_t cached_tokens = 0;  ///< prompt tokens that did not have to be computed
@@ -133,6 +139,9 @@ class cache_accounts {
   bool has_open_offers() const noexcept { return ledger_.open_offers() > 0; }
 
   // --- sequences -------------------------------------------------------------------------------
+  /// Raises the budget of a sequence that does not fork. Errors: sequence_not_found, out_of_pages (not
+  /// now: going on would break a promise to somebody else).
+  result<void> extend(sequence_id sequence, std::uint64_t sequence_tokens);
   /// Makes `count` copies of a sequence that share all its pages, within the budget of its ticket.
   /// Errors: sequence_not_found, out_of_pages (more than the budget was made for).
   result<std::vector<sequence_id>> fork(sequence_id parent, std::uint32_t count);
@@ -189,7 +198,8 @@ class cache_accounts {
 
   cache_accounts(page_store store, options chosen);
 
-  std::uint32_t pages_needed(const budget_terms& terms) const;
+  std::uint32_t pages_needed(const budget_terms& terms, std::uint64_t sequence_tokens) const;
+  bool fits(std::uint64_t pages) const;
   bool waits_for_prefix(account& asked, moment now);
   std::optional<offer> try_offer(ticket_id ticket, account& asked, moment now);
   std::uint32_t open_pages(const account& held) const;

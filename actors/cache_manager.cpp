@@ -159,6 +159,12 @@ cache_manager_actor::behavior_type cache_manager(
       [self](const accept_offer& taken) {
         return self->state.accounts->accept(taken.ticket).has_value();
       },
+      [self](const extend_request& asked) {
+        const auto grown = self->state.accounts->extend(asked.sequence, asked.sequence_tokens);
+        spdlog::debug("sequence {}: budget of {} tokens {}", to_index(asked.sequence),
+                      asked.sequence_tokens, grown ? "granted" : "denied");
+        return grown.has_value();
+      },
       [self](const decline_offer& declined) {
         self->state.negotiators.erase(declined.ticket);
         self->state.accounts->drop(declined.ticket, self->clock().now());

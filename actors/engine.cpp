@@ -26,7 +26,7 @@ class actor_engine final : public engine {
         layout_(given.layout) {}
 
   result<void> spawn(const engine_options& options, parts& given) {
-    auto set = spawn_actors(system_, options, given, true);
+    auto set = spawn_actors(system_, options, given);
     if (!set) return tl::unexpected(set.error());
     actors_ = std::move(*set);
     return {};

@@ -129,7 +129,7 @@ gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_sta
   st.door.emplace(st.parts.limits);
   st.services = std::make_shared<const request_services>(request_services{
       self, st.parts.manager, st.parts.batcher, st.parts.vocabulary, st.parts.chat,
-      st.parts.context_tokens, st.parts.page_tokens, st.parts.num_pages});
+      st.parts.bounds});
   self->set_down_handler([self](const caf::down_msg& down) { bury(self, down); });
   self->monitor(st.parts.manager);
   self->monitor(st.parts.batcher);

@@ -20,9 +20,7 @@ struct gateway_parts {
   model_runner_actor runner;
   std::shared_ptr<const tokenizer> vocabulary;
   std::shared_ptr<const chat_template> chat;
-  std::uint32_t context_tokens = 0;
-  std::uint32_t page_tokens = 0;
-  std::uint32_t num_pages = 0;
+  request_bounds bounds;
   admission::limits limits;
 };
 

@@ -99,6 +99,12 @@ struct stop_sequence {
   sequence_id sequence{};
 };
 
+/// A sequence whose budget has grown to so many new tokens.
+struct allow_sequence {
+  sequence_id sequence{};
+  std::uint32_t budget_tokens = 0;
+};
+
 /// The answer to lease_request.
 using leased = std::shared_ptr<step_pages>;
 
@@ -119,6 +125,8 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<ready>,
     // Leaves the batch at once; a step in flight may compute one token too many.
     caf::reacts_to<stop_sequence>,
+    // Goes on beyond its first budget.
+    caf::reacts_to<allow_sequence>,
     // Pages for the step that was planned.
     caf::reacts_to<leased>,
     // The step's result, or why it failed.
@@ -141,6 +149,11 @@ struct accept_offer {
 
 struct decline_offer {
   ticket_id ticket{};
+};
+
+struct extend_request {
+  sequence_id sequence{};
+  std::uint64_t sequence_tokens = 0;
 };
 
 struct lease_request {
@@ -183,6 +196,9 @@ using cache_manager_actor = caf::typed_actor<
     caf::replies_to<budget_request>::with<budget_answer>,
     // I take the offer; true, or false when it had expired.
     caf::replies_to<accept_offer>::with<bool>,
+    // May my sequence grow to so many tokens? False: not now. Whoever cannot wait gives its pages up,
+    // asks for a new budget and computes again what it had (most of it is still cached).
+    caf::replies_to<extend_request>::with<bool>,
     // I give up the ticket, offered or waiting.
     caf::reacts_to<decline_offer>,
     // Pin and prepare the pages of a step. Answered with `leased`.
@@ -282,7 +298,7 @@ using gateway_actor = caf::typed_actor<
   X(quire::stop_request) X(quire::ready) X(quire::stop_sequence) X(quire::leased)                \
   X(quire::step_done) X(quire::tick) X(quire::status_request) X(quire::batcher_status)           \
   X(quire::budget_request) X(quire::budget_answer) X(quire::accept_offer)                        \
-  X(quire::decline_offer) X(quire::lease_request) X(quire::step_over) X(quire::fork_request)     \
+  X(quire::allow_sequence) X(quire::extend_request) X(quire::decline_offer) X(quire::lease_request) X(quire::step_over) X(quire::fork_request)     \
   X(quire::forked) X(quire::truncate_sequence) X(quire::release_sequence)                        \
   X(quire::cache_status) X(quire::check_request) X(quire::run_step) X(quire::submission)         \
   X(quire::cancel_request) X(quire::weigh_request) X(quire::weighed)                             \

@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/prompt.hpp"
-#include "actors/request_plan.hpp"
 
 namespace quire {
 
@@ -81,17 +80,20 @@ void run(self_pointer self, std::uint32_t prefill_end, bool generate) {
   entry.first_position = st.stored_tokens;
   entry.prefill_end = prefill_end;
   entry.generate = generate;
+  entry.output = st.output;
   entry.max_new_tokens = st.max_new_tokens;
+  entry.budget_tokens = st.budget_tokens;
   entry.stop_at_end = !asked.ignore_eos;
-  if (st.choice == 0) entry.score_from = asked.prompt_logprobs_from;
+  if (st.choice == 0 && st.output.empty()) entry.score_from = asked.prompt_logprobs_from;
   entry.sampling = std::move(sampling);
   entry.priority = asked.priority;
   self->send(st.services->batcher, ready{self, std::move(entry)});
 }
 
 void generate(self_pointer self) {
-  make_text(self);
-  run(self, static_cast<std::uint32_t>(self->state.prompt->size()), true);
+  const auto& st = self->state;
+  if (!st.text) make_text(self);
+  run(self, static_cast<std::uint32_t>(st.prompt->size() + st.output.size()), true);
 }
 
 void hand_out(self_pointer self, const std::vector<sequence_id>& children) {
@@ -128,7 +130,7 @@ void prefilled(self_pointer self) {
 void start(self_pointer self, std::uint32_t cached_tokens) {
   auto& st = self->state;
   self->send(st.services->gateway, request_started{st.context->id});
-  st.usage.cached_tokens = cached_tokens;
+  if (st.output.empty()) st.usage.cached_tokens = cached_tokens;
   st.stored_tokens = cached_tokens;
   const auto& asked = st.context->asked;
   if (!asked.score_only && st.followers.empty()) return generate(self);
@@ -136,8 +138,6 @@ void start(self_pointer self, std::uint32_t cached_tokens) {
   if (cached_tokens < end) return run(self, end, false);
   prefilled(self);
 }
-
-void negotiate(self_pointer self, budget_terms terms);
 
 void take(self_pointer self, const offer& made) {
   auto& st = self->state;
@@ -178,15 +178,63 @@ void negotiate(self_pointer self, budget_terms terms) {
           on_lost(self));
 }
 
-void weigh(self_pointer self, std::shared_ptr<request_plan> plan) {
+// No pages for what is still to come, and the budget is used up. Holding on to it could make others
+// wait for ever; so all of it goes back, and the request stands in line where it stood before.
+void yield(self_pointer self) {
+  auto& st = self->state;
+  spdlog::debug("request {} gives its pages up after {} tokens", to_index(st.context->id),
+                st.output.size());
+  self->send(st.services->batcher, stop_sequence{*st.sequence});
+  self->send(st.services->manager, release_sequence{*st.sequence});
+  st.sequence.reset();
+  auto tokens = std::make_shared<std::vector<token_id>>(*st.prompt);
+  tokens->insert(tokens->end(), st.output.begin(), st.output.end());
+  st.budget_tokens = std::min(st.max_new_tokens,
+                              static_cast<std::uint32_t>(st.output.size()) +
+                                  st.services->bounds.budget_step_tokens);
+  negotiate(self, resume_terms(st.terms, std::move(tokens), st.prompt->size(), st.budget_tokens));
+}
+
+void extend(self_pointer self) {
+  auto& st = self->state;
+  const std::uint32_t wanted =
+      std::min(st.max_new_tokens, st.budget_tokens + st.services->bounds.budget_step_tokens);
+  st.extending = true;
+  self->request(st.services->manager, answer_timeout,
+                extend_request{*st.sequence, st.prompt->size() + wanted - 1})
+      .then(
+          [self, wanted](bool granted) {
+            auto& now = self->state;
+            now.extending = false;
+            if (now.ended) return;
+            if (granted) {
+              now.budget_tokens = wanted;
+              self->send(now.services->batcher, allow_sequence{*now.sequence, wanted});
+            } else if (now.output.size() >= now.budget_tokens) {
+              yield(self);
+            }
+          },
+          on_lost(self));
+}
+
+// Asks for more in time, so that the sequence need not pause, and again when it does.
+void keep_going(self_pointer self) {
+  auto& st = self->state;
+  if (st.budget_tokens >= st.max_new_tokens || st.extending) return;
+  const std::uint32_t early =
+      st.budget_tokens - std::min(st.budget_tokens / 2, 2 * st.services->bounds.page_tokens);
+  if (st.output.size() == early || st.output.size() >= st.budget_tokens) extend(self);
+}
+
+void weigh(self_pointer self, budget_terms terms) {
   auto& st = self->state;
   self->request(st.services->gateway, answer_timeout,
                 weigh_request{st.context->id, st.usage.prompt_tokens})
       .then(
-          [self, plan](const weighed& answer) {
+          [self, terms](const weighed& answer) {
             if (self->state.ended) return;
             if (!answer.verdict) return fail_request(self, answer.verdict.error());
-            negotiate(self, std::move(plan->terms));
+            negotiate(self, terms);
           },
           on_lost(self));
 }
@@ -199,11 +247,13 @@ void begin(self_pointer self) {
   if (!tokens) return fail_request(self, tokens.error());
   st.prompt = std::make_shared<const std::vector<token_id>>(std::move(*tokens));
   st.usage.prompt_tokens = static_cast<std::uint32_t>(st.prompt->size());
-  auto plan = plan_request(st.context->id, st.context->asked, st.prompt,
-                           {services.context_tokens, services.page_tokens, services.num_pages});
+  auto plan = plan_request(st.context->id, st.context->asked, st.prompt, services.bounds);
   if (!plan) return fail_request(self, plan.error());
   st.max_new_tokens = plan->max_new_tokens;
-  weigh(self, std::make_shared<request_plan>(std::move(*plan)));
+  st.budget_tokens = plan->budget_tokens;
+  plan->terms.arrived = st.context->submitted;
+  if (st.budget_tokens < st.max_new_tokens) st.terms = plan->terms;
+  weigh(self, std::move(plan->terms));
 }
 
 void tell_scores(self_pointer self, const std::vector<step_output::scored>& scores) {
@@ -228,11 +278,15 @@ void hear(self_pointer self, batch_news& news) {
   }
   if (st.text->num_tokens() == 0)
     st.usage.first_token_seconds = seconds_between(st.context->submitted, self->clock().now());
+  if (st.budget_tokens < st.max_new_tokens || !st.output.empty())
+    st.output.push_back(news.token->token);
   if (auto told = st.text->push(std::move(*news.token))) tell(self, std::move(*told));
   if (st.text->stopped())
     finish(self, finish_reason::stop);
   else if (news.ended)
     finish(self, *news.ended);
+  else
+    keep_going(self);
 }
 
 void adopt(self_pointer self, adopt_sequence& given) {
@@ -241,7 +295,7 @@ void adopt(self_pointer self, adopt_sequence& given) {
   st.sequence = given.sequence;
   st.prompt = std::move(given.prompt);
   st.stored_tokens = given.stored_tokens;
-  st.max_new_tokens = given.max_new_tokens;
+  st.max_new_tokens = st.budget_tokens = given.max_new_tokens;
   st.usage = given.usage;
   generate(self);
 }

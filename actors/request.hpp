@@ -7,6 +7,7 @@
 
 #include "actors/choice_text.hpp"
 #include "actors/protocol.hpp"
+#include "actors/request_plan.hpp"
 
 namespace quire {
 
@@ -17,9 +18,7 @@ struct request_services {
   batcher_actor batcher;
   std::shared_ptr<const tokenizer> vocabulary;
   std::shared_ptr<const chat_template> chat;  ///< may be null
-  std::uint32_t context_tokens = 0;
-  std::uint32_t page_tokens = 0;
-  std::uint32_t num_pages = 0;
+  request_bounds bounds;
 };
 
 struct request_state {
@@ -31,10 +30,14 @@ struct request_state {
   std::vector<request_actor> followers;  ///< the other choices; only the first choice has them
 
   std::shared_ptr<const std::vector<token_id>> prompt;
+  budget_terms terms;                    ///< of the first budget
   std::uint32_t max_new_tokens = 0;
+  std::uint32_t budget_tokens = 0;       ///< new tokens that the present budget is for
+  bool extending = false;                ///< asked for more, not answered yet
+  std::vector<token_id> output;          ///< kept while the budget may have to grow
   std::optional<ticket_id> ticket;       ///< waiting for, or holding, an offer
   std::optional<sequence_id> sequence;
-  std::uint32_t stored_tokens = 0;       ///< of the prompt, when the sequence was handed over
+  std::uint32_t stored_tokens = 0;       ///< in the sequence when it was handed over
   std::optional<choice_text> text;
   generation_usage usage;
   bool admitted = false;

@@ -54,7 +54,10 @@ result<request_plan> plan_request(request_id id, const generation_request& asked
     const auto most = new_tokens(asked, prompt_tokens, bounds);
     if (!most) return tl::unexpected(most.error());
     plan.max_new_tokens = *most;
-    plan.terms.sequence_tokens = prompt_tokens + *most - 1;
+    // The forks of one prompt share one budget, which does not grow.
+    plan.budget_tokens = asked.num_choices > 1 ? *most : std::min(*most, bounds.budget_step_tokens);
+    plan.terms.sequence_tokens = prompt_tokens + plan.budget_tokens - 1;
+    plan.terms.final_tokens = prompt_tokens + *most - 1;
   }
   // The last prompt token is run by each choice for itself: what is sampled after it is its own.
   const bool last_is_own = asked.score_only || asked.num_choices > 1;
@@ -73,6 +76,17 @@ result<request_plan> plan_request(request_id id, const generation_request& asked
   }
   plan.terms.prompt = std::move(prompt);
   return plan;
+}
+
+budget_terms resume_terms(const budget_terms& before,
+                          std::shared_ptr<const std::vector<token_id>> tokens,
+                          std::uint64_t prompt_tokens, std::uint32_t budget_tokens) {
+  budget_terms terms = before;
+  terms.sequence_tokens = prompt_tokens + budget_tokens - 1;
+  terms.max_cached_tokens = before.keep_prefix ? tokens->size() - 1 : 0;
+  terms.prompt = std::move(tokens);
+  terms.resumed = true;
+  return terms;
 }
 
 }  // namespace quire

@@ -15,11 +15,15 @@ struct request_bounds {
   std::uint32_t context_tokens = 0;
   std::uint32_t page_tokens = 0;
   std::uint32_t num_pages = 0;
+  /// A budget is for at most so many new tokens at a time. Most answers are shorter than what their
+  /// requests allow; promising them all of it would leave most of the pool unused.
+  std::uint32_t budget_step_tokens = 512;
 };
 
 struct request_plan {
   budget_terms terms;
   std::uint32_t max_new_tokens = 0;  ///< 0: only the prompt is scored
+  std::uint32_t budget_tokens = 0;   ///< new tokens that the first budget is for
   std::uint32_t prefill_end = 0;     ///< prompt tokens to store before sampling or forking
 };
 
@@ -28,6 +32,12 @@ struct request_plan {
 result<request_plan> plan_request(request_id id, const generation_request& asked,
                                   std::shared_ptr<const std::vector<token_id>> prompt,
                                   const request_bounds& bounds);
+
+/// What to ask for after the pages were given up: `tokens` are the prompt and all that was generated,
+/// `budget_tokens` counts new tokens from the beginning.
+budget_terms resume_terms(const budget_terms& before,
+                          std::shared_ptr<const std::vector<token_id>> tokens,
+                          std::uint64_t prompt_tokens, std::uint32_t budget_tokens);
 
 /// The error for a prompt and output that can never fit.
 error too_long(std::uint64_t needed, std::uint64_t available, const char* what);

@@ -19,6 +19,7 @@ void running_batch::add(batch_entry entry, moment now) {
   const sampling_params& how = *entry.sampling;
   added.penalized = how.repetition_penalty != 1.0f || how.presence_penalty != 0.0f ||
                     how.frequency_penalty != 0.0f;
+  added.output = std::move(entry.output);
   const sequence_id sequence = entry.sequence;
   added.entry = std::move(entry);
   entries_.insert_or_assign(sequence, std::move(added));
@@ -26,6 +27,16 @@ void running_batch::add(batch_entry entry, moment now) {
 
 void running_batch::remove(sequence_id sequence) {
   if (entries_.erase(sequence) > 0) planner_.remove(sequence);
+}
+
+void running_batch::allow(sequence_id sequence, std::uint32_t budget_tokens) {
+  const auto found = entries_.find(sequence);
+  if (found == entries_.end()) return;
+  running& of = found->second;
+  of.entry.budget_tokens = budget_tokens;
+  if (!of.paused || of.output.size() >= budget_tokens) return;
+  of.paused = false;
+  planner_.resume(sequence);
 }
 
 std::vector<lease_item> running_batch::plan(const step_limits& limits, moment now) {
@@ -91,7 +102,8 @@ step_sequence running_batch::make_sequence(running& from, const in_flight& part,
   }
   const auto& prompt = *entry.prompt;
   const std::uint32_t end = from.position + part.tokens;
-  s.tokens.assign(prompt.begin() + from.position, prompt.begin() + end);
+  for (std::uint32_t at = from.position; at < end; ++at)
+    s.tokens.push_back(at < prompt.size() ? prompt[at] : from.output[at - prompt.size()]);
   s.sample = entry.generate && end == entry.prefill_end;
   if (entry.score_from) {
     // The token at position p + 1 is scored by what follows the token at position p.
@@ -153,6 +165,10 @@ void running_batch::sampled(running& of, sampled_token token, batch_news& news) 
     news.ended = finish_reason::stop;
   else if (of.output.size() >= of.entry.max_new_tokens)
     news.ended = finish_reason::length;
+  else if (of.output.size() >= of.entry.budget_tokens) {
+    of.paused = true;
+    planner_.pause(of.entry.sequence);
+  }
   news.token = std::move(token);
 }
 

@@ -28,10 +28,13 @@ struct batch_entry {
   std::uint32_t choice = 0;
   sequence_id sequence{};
   std::shared_ptr<const std::vector<token_id>> prompt;
-  std::uint32_t first_position = 0;  ///< prompt tokens already stored
-  std::uint32_t prefill_end = 0;     ///< run the prompt up to here; > first_position
+  std::uint32_t first_position = 0;  ///< tokens already stored
+  /// What was generated before the request gave its pages up: computed again as if it were prompt.
+  std::vector<token_id> output;
+  std::uint32_t prefill_end = 0;     ///< run prompt and output up to here; > first_position
   bool generate = true;              ///< then sample; else the sequence leaves the batch
   std::uint32_t max_new_tokens = 0;
+  std::uint32_t budget_tokens = 0;   ///< new tokens that the pages suffice for; there it pauses
   bool stop_at_end = true;           ///< the model's end tokens end the generation
   std::optional<std::uint32_t> score_from;  ///< report prompt tokens' log-probabilities from here on
   std::shared_ptr<const sampling_params> sampling;
@@ -61,9 +64,12 @@ class running_batch {
   running_batch(std::shared_ptr<const tokenizer> vocabulary, std::chrono::milliseconds aging);
 
   void add(batch_entry entry, moment now);
+  /// The budget of a sequence has grown; it goes on if it had paused. Unknown ones are ignored.
+  void allow(sequence_id sequence, std::uint32_t budget_tokens);
   /// Takes a sequence out, also in the middle of a step; unknown ones are ignored.
   void remove(sequence_id sequence);
-  bool empty() const noexcept { return entries_.empty(); }
+  /// Whether there is nothing to compute (sequences may be pausing).
+  bool empty() const noexcept { return planner_.empty(); }
   std::size_t size() const noexcept { return entries_.size(); }
 
   /// Plans a step and returns what it needs of the cache manager.
@@ -89,6 +95,7 @@ class running_batch {
     std::vector<step_output::scored> scores;
     std::optional<moment> first_step;
     bool penalized = false;              ///< sampling reads the history
+    bool paused = false;                 ///< at the end of its budget
   };
   struct in_flight {
     sequence_id sequence{};

@@ -29,6 +29,7 @@ class actor_fixture {
     std::uint32_t context_tokens = 1024;
     script model{};
     engine_options options{};
+    std::uint32_t budget_step_tokens = 512;
   };
 
   explicit actor_fixture(sizes chosen)
@@ -43,7 +44,7 @@ class actor_fixture {
     given.card.context_tokens = chosen.context_tokens;
     given.layout.page_tokens = chosen.page_tokens;
     given.num_pages = chosen.pages;
-    auto spawned = spawn_actors(system, chosen.options, given, false);
+    auto spawned = spawn_actors(system, chosen.options, given, {false, chosen.budget_step_tokens});
     REQUIRE(spawned.has_value());
     actors = std::move(*spawned);
     run();

@@ -132,6 +132,39 @@ TEST_CASE("32 requests of 10 pages in a pool of 64 all finish as if alone", "[ac
   engine.require_all_returned();
 }
 
+TEST_CASE("budgets grow while there is room, and nobody fails when there is none", "[actors]") {
+  actor_fixture::sizes sizes{.pages = 64};
+  sizes.budget_step_tokens = 16;
+  actor_fixture engine(sizes);
+  // Each may grow to 30 pages; the first budgets of all 8 fit, the last ones do not.
+  std::vector<actor_fixture::running> all;
+  for (std::uint32_t i = 0; i < 8; ++i) all.push_back(engine.submit(letters(10, i), 111));
+  engine.run();
+  for (const auto& one : all) {
+    REQUIRE(one.listener->ended());
+    REQUIRE_FALSE(one.listener->failed.has_value());
+    CHECK(one.listener->text[0] == one.alone);
+    CHECK(one.listener->finished.at(0).usage.completion_tokens == 111);
+  }
+  const auto counts = engine.cache().counts;
+  CHECK(counts.extensions > 0);
+  CHECK(counts.denied_extensions > 0);
+  CHECK(counts.recomputes > 0);
+  CHECK(counts.denied_leases == 0);
+  engine.require_all_returned();
+}
+
+TEST_CASE("a request without a limit takes the whole pool when it is alone", "[actors]") {
+  actor_fixture::sizes sizes{.pages = 40};
+  sizes.budget_step_tokens = 16;
+  actor_fixture engine(sizes);
+  const auto one = engine.submit("hello", 0);
+  engine.run();
+  CHECK(one.listener->text[0] == expected_text({}, byte_tokenizer().encode("hello", {}), 0, 156));
+  CHECK(one.listener->finished.at(0).reason == finish_reason::length);
+  CHECK(engine.cache().counts.recomputes == 0);
+}
+
 TEST_CASE("what can never fit is refused with both numbers, and nothing else", "[actors]") {
   actor_fixture engine({.pages = 16, .context_tokens = 100});
   const auto too_big_for_pool = engine.submit(letters(40), 40);

@@ -26,6 +26,7 @@ void run_schedule(std::uint32_t seed, std::uint32_t num_requests, chaos allowed)
   std::mt19937 random(seed);
   spdlog::set_level(spdlog::level::off);  // failures are wanted here
   actor_fixture::sizes sizes{.pages = 40, .model = {.end_one_in = 40}};
+  sizes.budget_step_tokens = seed % 2 == 0 ? 512 : 5;  // budgets that must grow, and give way
   sizes.options.scheduler.step_tokens = 24;
   sizes.options.scheduler.max_streams = 6;
   actor_fixture engine(sizes);
@@ -80,14 +81,14 @@ void run_schedule(std::uint32_t seed, std::uint32_t num_requests, chaos allowed)
 }  // namespace
 
 TEST_CASE("any order of messages gives the same texts", "[actors]") {
-  for (std::uint32_t seed = 1; seed <= 60; ++seed) run_schedule(seed, 25, {});
+  for (std::uint32_t seed = 1; seed <= 500; ++seed) run_schedule(seed, 25, {});
 }
 
 TEST_CASE("200 random requests with random cancels leave nothing behind", "[actors]") {
-  for (std::uint32_t seed = 1; seed <= 10; ++seed) run_schedule(100 + seed, 200, {.cancels = true});
+  for (std::uint32_t seed = 1; seed <= 50; ++seed) run_schedule(10000 + seed, 200, {.cancels = true});
 }
 
 TEST_CASE("failing steps and dying request actors leave nothing behind", "[actors]") {
-  for (std::uint32_t seed = 1; seed <= 60; ++seed)
-    run_schedule(1000 + seed, 30, {.cancels = true, .failures = true, .deaths = true});
+  for (std::uint32_t seed = 1; seed <= 500; ++seed)
+    run_schedule(20000 + seed, 30, {.cancels = true, .failures = true, .deaths = true});
 }
