@@ -120,6 +120,27 @@ void end_step(self_pointer self, const step_done& done) {
   tell(self, std::move(news));
 }
 
+void add(self_pointer self, ready& joins) {
+  auto& st = self->state;
+  const sequence_id sequence = joins.entry.sequence;
+  if (st.brought.insert_or_assign(joins.owner.id(), sequence).second) self->monitor(joins.owner);
+  st.owners.insert_or_assign(sequence, std::move(joins.owner));
+  st.batch->add(std::move(joins.entry), self->clock().now());
+  wake(self);
+}
+
+void drop(batcher_state& st, sequence_id sequence) {
+  st.batch->remove(sequence);
+  st.owners.erase(sequence);
+}
+
+void bury(batcher_state& st, caf::actor_id dead) {
+  const auto found = st.brought.find(dead);
+  if (found == st.brought.end()) return;
+  drop(st, found->second);
+  st.brought.erase(found);
+}
+
 batcher_status status(const batcher_state& st) {
   batcher_status now;
   now.counts = st.batch->counts();
@@ -146,17 +167,10 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
   st.runner = std::move(runner);
   st.batch.emplace(std::move(vocabulary), std::chrono::milliseconds(options.aging_ms));
   st.since = self->clock().now();
+  self->set_down_handler([self](const caf::down_msg& down) { bury(self->state, down.source.id()); });
   return {
-      [self](ready& joins) {
-        auto& batch = self->state;
-        batch.owners.insert_or_assign(joins.entry.sequence, std::move(joins.owner));
-        batch.batch->add(std::move(joins.entry), self->clock().now());
-        wake(self);
-      },
-      [self](const stop_sequence& stopped) {
-        self->state.batch->remove(stopped.sequence);
-        self->state.owners.erase(stopped.sequence);
-      },
+      [self](ready& joins) { add(self, joins); },
+      [self](const stop_sequence& stopped) { drop(self->state, stopped.sequence); },
       [self](const allow_sequence& grown) {
         self->state.batch->allow(grown.sequence, grown.budget_tokens);
         wake(self);

@@ -18,6 +18,8 @@ struct batcher_state {
   std::optional<running_batch> batch;
   step_speed speed;
   std::unordered_map<sequence_id, request_actor> owners;
+  /// The sequence that a request actor brought last, for when it dies.
+  std::unordered_map<caf::actor_id, sequence_id> brought;
 
   enum class phase : std::uint8_t { resting, leasing, computing };
   phase now = phase::resting;

@@ -28,13 +28,10 @@
 #include <caf/typed_actor.hpp>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "actors/cache_accounts.hpp"
-#include "actors/engine.hpp"
-#include "actors/event_gate.hpp"
-#include "actors/generation.hpp"
+#include "actors/request_context.hpp"
 #include "actors/running_batch.hpp"
 #include "actors/status.hpp"
 #include "actors/step.hpp"
@@ -45,14 +42,6 @@ namespace quire {
 inline constexpr std::chrono::seconds answer_timeout{30};
 
 // --- request -----------------------------------------------------------------------------------
-
-/// Everything about a request that its choices share. Immutable.
-struct request_context {
-  request_id id{};
-  generation_request asked;
-  moment submitted;
-  std::shared_ptr<event_gate> gate;
-};
 
 /// A sequence handed to a further choice, holding the shared beginning of the prompt.
 struct adopt_sequence {
@@ -109,10 +98,6 @@ struct allow_sequence {
 using leased = std::shared_ptr<step_pages>;
 
 /// The answer to run_step.
-struct step_outcome {
-  std::uint64_t step = 0;
-  result<step_result> computed;
-};
 using step_done = std::shared_ptr<step_outcome>;
 
 /// Time has passed.

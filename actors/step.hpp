@@ -66,6 +66,12 @@ struct step_result {
   step_timings timings;
 };
 
+/// A step's result, or why there is none.
+struct step_outcome {
+  std::uint64_t step = 0;
+  result<step_result> computed;
+};
+
 /// Computes steps. The model behind it or, in tests, a script. Used by one thread at a time.
 class step_executor {
  public:
