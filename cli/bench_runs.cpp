@@ -181,7 +181,7 @@ result<measurement> bench_runner::streams(const streams_shape& shape) {
   const double seconds = seconds_between(start, end);
   return measurement{{"prefill_tok_s", rate(prompt_tokens, seconds_between(start, last_first))},
                      {"decode_tok_s", rate(decoded, seconds_between(last_first, end))},
-                     {"total_tok_s", rate(output_tokens, seconds)},
+                     {"total_tok_s", rate(prompt_tokens + output_tokens, seconds)},
                      {"seconds", seconds}};
 }
 
