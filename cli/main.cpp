@@ -13,27 +13,17 @@ namespace {
 using quire::cli::program;
 
 void add_commands(program& commands) {
-#ifdef QUIRE_CLI_ENGINE
   quire::cli::add_run(commands);
   quire::cli::add_chat(commands);
   quire::cli::add_serve(commands);
   quire::cli::add_bench(commands);
   quire::cli::add_perplexity(commands);
-#endif
-#ifdef QUIRE_CLI_MODELS
   quire::cli::add_tokenize(commands);
   quire::cli::add_detokenize(commands);
-#endif
-#ifdef QUIRE_CLI_TEMPLATE
   quire::cli::add_template(commands);
   quire::cli::add_inspect(commands);
-#endif
-#ifdef QUIRE_CLI_KV
   quire::cli::add_kv(commands);
-#endif
-#ifdef QUIRE_CLI_CONFIG
   quire::cli::add_config(commands);
-#endif
   quire::cli::add_completion(commands);
 }
 
