@@ -111,12 +111,14 @@ async function receive(response, view, startedAt) {
       view.body.appendData(piece);
       if (pinned) messages.scrollTop = messages.scrollHeight;
       const seconds = (lastAt - firstAt) / 1000;
-      if (pieces > 1 && seconds > 0) statusLine.textContent = `${((pieces - 1) / seconds).toFixed(1)} pieces/s`;
+      if (pieces > 1 && seconds > 0)
+        statusLine.textContent = `${((pieces - 1) / seconds).toFixed(1)} pieces/s`;
       view.onText?.(text);
     }
     if (choice?.finish_reason === 'length') view.cut = true;
     if (chunk.usage) {
-      const wait = firstAt ? `${((firstAt - startedAt) / 1000).toFixed(2)} s to the first` : 'no text';
+      const wait = firstAt ? `${((firstAt - startedAt) / 1000).toFixed(2)} s to the first`
+                           : 'no text';
       view.note.textContent = `${speedOf(chunk.usage, firstAt, lastAt)} · ${wait}` +
           (view.cut ? ' · stopped at the token limit' : '');
     }
@@ -166,7 +168,8 @@ async function ask(text) {
   }
   view.block.dataset.state = 'done';
   setRunning(null);
-  statusLine.textContent = state === 'failed' ? 'The answer is not complete.' : 'Ready.';
+  if (state !== 'failed') statusLine.textContent = 'Ready.';
+  else statusLine.textContent = answer ? 'The answer is cut short.' : 'The message was not answered.';
   prompt.focus();
 }
 

@@ -3,7 +3,9 @@
 #include "server/openai_request.hpp"
 
 #include <nlohmann/json.hpp>
+#include <random>
 
+#include "server/json_body.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/fake_engine.hpp"
 
@@ -311,4 +313,39 @@ TEST_CASE("completions default to sixteen tokens, and zero is for scoring only",
   CHECK(scoring->prompts[0].sampling.logprobs);
   CHECK(scoring->echoes.at(0).text == "hi");
   CHECK(scoring->echoes.at(0).tokens.size() == 2);
+}
+
+TEST_CASE("bodies damaged at random are taken or refused, never more", "[server]") {
+  fixture f;
+  const std::string good =
+      R"({"model":"alias","messages":[{"role":"system","content":[{"type":"text","text":"a"}]},)"
+      R"({"role":"user","content":"b"}],"stop":["x"],"logit_bias":{"65":1.5},"n":2,"seed":-3,)"
+      R"("temperature":0.5,"prompt":[[1,2],[3]],"tools":[{"type":"function"}],"top_k":5})";
+  const std::string alphabet = "{}[]\",:0129-.eE ntfa\\\x80";
+  std::minstd_rand random(5);
+  int taken = 0;
+  int refused = 0;
+  for (int round = 0; round < 20000; ++round) {
+    auto bad = good;
+    for (auto damages = 1 + random() % 3; damages > 0; --damages) {
+      const auto at = random() % bad.size();
+      const char letter = alphabet[random() % alphabet.size()];
+      if (random() % 2 == 0)
+        bad[at] = letter;
+      else
+        bad.insert(at, 1, letter);
+    }
+    const auto body = parse_json_body(bad);
+    if (!body) {
+      CHECK(body.error().status == 400);
+      continue;
+    }
+    for (auto* read : {&read_chat_call, &read_text_call}) {
+      const auto call = read(*body, f.limits);
+      ++(call ? taken : refused);
+      if (!call) CHECK((call.error().status == 400 || call.error().status == 404));
+    }
+  }
+  CHECK(taken > 100);
+  CHECK(refused > 100);
 }

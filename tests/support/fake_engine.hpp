@@ -95,9 +95,13 @@ class fake_engine final : public engine {
     const std::lock_guard lock(mutex_);
     const auto id = request_id{++last_id_};
     requests_.push_back(request);
+    ++num_playing_;
     threads_.emplace_back([this, id, asked = std::move(request), heard = std::move(listener)] {
       stream playing(*this, id, asked, heard);
       play_(playing);
+      const std::lock_guard done(mutex_);
+      --num_playing_;
+      changed_.notify_all();
     });
     return id;
   }
@@ -117,10 +121,11 @@ class fake_engine final : public engine {
     state.seconds = {{"forward", 0.5}};
     return state;
   }
-  bool drain(std::chrono::milliseconds) override {
-    const std::lock_guard lock(mutex_);
+  bool drain(std::chrono::milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
     ++num_drains;
-    return true;
+    num_drains.notify_all();
+    return changed_.wait_for(lock, timeout, [&] { return num_playing_ == 0; });
   }
   const model_card& card() const noexcept override { return card_; }
   const tokenizer& vocabulary() const noexcept override { return vocabulary_; }
@@ -165,6 +170,7 @@ class fake_engine final : public engine {
   std::vector<generation_request> requests_;
   std::map<request_id, bool> cancelled_;
   std::uint64_t last_id_ = 0;
+  std::size_t num_playing_ = 0;
   bool closing_ = false;
 };
 
