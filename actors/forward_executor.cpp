@@ -117,8 +117,13 @@ class forward_executor final : public step_executor {
     const std::span<float> logits(logits_.data() + row * vocabulary, vocabulary);
     step_output& output = out.outputs[job.output];
     const step_sequence& s = *job.from;
-    if (job.score < s.score.size())
-      output.scores[job.score] = {logprob_of(logits, s.score[job.score]), most_likely(logits)};
+    if (job.score < s.score.size()) {
+      const token_id token = s.score[job.score];
+      const token_id best = most_likely(logits);
+      const float logprob = logprob_of(logits, token);
+      output.scores[job.score] = {
+          logprob, best, logprob + logits[to_index(best)] - logits[to_index(token)]};
+    }
     if (!job.sample) return;
     static const std::vector<token_id> no_history;
     static const sampling_params defaults;

@@ -261,8 +261,8 @@ void tell_scores(self_pointer self, const std::vector<step_output::scored>& scor
   prompt_logprobs_event event;
   event.first_position = std::max(*st.context->asked.prompt_logprobs_from, 1u);
   for (std::size_t i = 0; i < scores.size(); ++i)
-    event.entries.push_back(
-        {(*st.prompt)[event.first_position + i], scores[i].best, scores[i].logprob});
+    event.entries.push_back({(*st.prompt)[event.first_position + i], scores[i].best,
+                             scores[i].logprob, scores[i].best_logprob});
   tell(self, std::move(event));
 }
 

@@ -325,6 +325,7 @@ TEST_CASE("a prompt is scored in order, over chunks, with and without a cache", 
       CHECK(scored.entries[i].token == tokens[30 + i]);
       CHECK(scored.entries[i].logprob == script::logprob(before, tokens[30 + i]));
       CHECK(scored.entries[i].best == script{}.next(before, 0));
+      CHECK(scored.entries[i].best_logprob == script::logprob(before, scored.entries[i].best));
     }
     CHECK(one.listener->deltas == 0);
     CHECK(one.listener->finished.at(0).reason == finish_reason::length);

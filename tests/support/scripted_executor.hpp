@@ -104,7 +104,9 @@ class scripted_executor final : public step_executor {
     output.sequence = s.sequence;
     for (std::size_t i = 0; i < s.score.size(); ++i) {
       const auto before = std::span(tokens).first(s.first_position + s.first_scored + i + 1);
-      output.scores.push_back({script::logprob(before, s.score[i]), model_.next(before, 0)});
+      const token_id best = model_.next(before, 0);
+      output.scores.push_back(
+          {script::logprob(before, s.score[i]), best, script::logprob(before, best)});
     }
     output.sampled = s.sample;
     if (!s.sample) return output;
