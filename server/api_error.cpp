@@ -25,8 +25,8 @@ api_error context_overflow(const error& why, std::string_view prompt_field) {
   auto failure = refused(400, "invalid_request_error", why.message, "context_length_exceeded");
   if (why.numbers[0] != 0)
     failure.message = fmt::format(
-        "This model's maximum context length is {} tokens, but the request needs {} tokens (prompt "
-        "plus output). Shorten the prompt or ask for fewer tokens.",
+        "The maximum context length is {} tokens, but the request needs {} tokens (prompt plus "
+        "output). Shorten the prompt or ask for fewer tokens.",
         why.numbers[1], why.numbers[0]);
   failure.param = std::string(prompt_field);
   return failure;

@@ -33,6 +33,7 @@ constexpr route routes[] = {
     {"POST", "/v1/embeddings", &http_api::embeddings, true},
     {"POST", "/tokenize", &http_api::tokenize, false},
     {"POST", "/detokenize", &http_api::detokenize, false},
+    {"POST", "/apply-template", &http_api::apply_template, false},
 };
 
 bool matches(std::string_view pattern, std::string_view path) {

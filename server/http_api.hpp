@@ -50,6 +50,7 @@ class http_api {
   answer embeddings(const http_request& request);
   answer tokenize(const http_request& request);
   answer detokenize(const http_request& request);
+  answer apply_template(const http_request& request);
 
  private:
   answer dispatch(const http_request& request);

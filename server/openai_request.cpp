@@ -11,6 +11,7 @@
 
 #include "models/tokenizer.hpp"
 #include "server/chat_messages.hpp"
+#include "server/chat_rendering.hpp"
 #include "server/field_table.hpp"
 
 namespace quire {
@@ -29,6 +30,7 @@ struct draft {
   std::optional<std::uint32_t> max_tokens;
   std::size_t vocabulary_size = 0;
   bool echo = false;
+  bool continues = false;  // the last message, instead of answering it
   bool seeded = false;
 };
 
@@ -93,6 +95,8 @@ constexpr rule chat_rules[] = {
      [](draft& d, const json& v) { d.call.logprobs = as<bool>(v); }},
     {{"top_logprobs", field_type::integer, 0, 20},
      [](draft& d, const json& v) { d.call.top_logprobs = as<std::uint32_t>(v); }},
+    {{"continue_final_message", field_type::boolean},
+     [](draft& d, const json& v) { d.continues = as<bool>(v); }},
 };
 
 constexpr rule text_rules[] = {
@@ -184,21 +188,12 @@ std::optional<api_error> read_best_of(draft& d, const json& value) {
   return unsupported_parameter("best_of", "'best_of' above 'n' is not supported yet.");
 }
 
-std::optional<api_error> read_continue(draft&, const json& value) {
-  if (auto failure = check_shape({"continue_final_message", field_type::boolean}, value))
-    return failure;
-  if (!value.get<bool>()) return std::nullopt;
-  return unsupported_parameter("continue_final_message",
-                               "'continue_final_message' is not supported yet.");
-}
-
 constexpr reader shared_readers[] = {
     {"stop", read_stop},
     {"logit_bias", read_logit_bias},
     {"stream_options", read_stream_options},
     {"response_format", read_response_format},
 };
-constexpr reader chat_readers[] = {{"continue_final_message", read_continue}};
 constexpr reader text_readers[] = {{"suffix", read_suffix}, {"best_of", read_best_of}};
 
 // Fields of other servers that would change the output: dropping them silently would mislead.
@@ -321,13 +316,20 @@ void add_prompts(draft& d, std::vector<prompt_content> prompts, const tokenizer&
   }
 }
 
+bool wants_generation_prompt(const json& body) {
+  const auto* given = given_field(body, "add_generation_prompt");
+  return given != nullptr && *given == true;
+}
+
 std::optional<api_error> set_text_limit(draft& d) {
   const auto limit = d.max_tokens.value_or(default_text_tokens);
   d.call.drop_output = limit == 0;
   if (d.call.drop_output && !d.echo)
     return invalid_value("max_tokens", "'max_tokens' must be at least 1 unless 'echo' is set.");
-  // The engine reads 0 as "until the context is full"; one token is generated and dropped instead.
-  d.request.max_tokens = std::max(1u, limit);
+  d.request.max_tokens = std::max(1u, limit);  // the engine reads 0 as "until the context is full"
+  // Several choices cannot share a scoring; then one token each is generated and dropped.
+  d.request.score_only = d.call.drop_output && d.call.num_choices == 1;
+  if (d.request.score_only) d.request.prompt_logprobs_from = 1;
   return std::nullopt;
 }
 
@@ -356,7 +358,10 @@ api_result<openai_call> read_chat_call(const json& body, const call_limits& limi
   auto d = start_draft(body, limits, api_kind::chat);
   if (!d) return tl::unexpected(std::move(d.error()));
   auto failure = read_fields<draft>(body, std::span<const rule>(chat_rules), *d);
-  if (!failure) failure = read_fields<draft>(body, std::span<const reader>(chat_readers), *d);
+  if (!failure && d->continues && wants_generation_prompt(body))
+    failure = invalid_value("continue_final_message",
+                            "'continue_final_message' and 'add_generation_prompt' exclude each "
+                            "other.");
   if (!failure && d->call.top_logprobs > 0 && !d->call.logprobs)
     failure = invalid_value("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.");
   if (failure) return tl::unexpected(*std::move(failure));
@@ -367,7 +372,13 @@ api_result<openai_call> read_chat_call(const json& body, const call_limits& limi
         "messages", "This model carries no chat template; use /v1/completions."));
   finish_request(*d);
   d->request.max_tokens = d->max_tokens.value_or(0);
-  d->request.prompt = chat_prompt{*std::move(variables)};
+  if (d->continues) {
+    auto prompt = continue_last_message(*limits.served_engine, *std::move(variables));
+    if (!prompt) return tl::unexpected(std::move(prompt.error()));
+    d->request.prompt = *std::move(prompt);
+  } else {
+    d->request.prompt = chat_prompt{*std::move(variables)};
+  }
   d->call.prompts.push_back(std::move(d->request));
   return std::move(d->call);
 }

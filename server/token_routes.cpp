@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "models/tokenizer.hpp"
+#include "server/chat_messages.hpp"
+#include "server/chat_rendering.hpp"
 #include "server/field_table.hpp"
 #include "server/http_api.hpp"
 #include "server/json_body.hpp"
@@ -82,6 +84,16 @@ http_api::answer http_api::detokenize(const http_request& request) {
   if (!tokens) return error_reply(tokens.error());
   const auto text = engine_->vocabulary().decode(*tokens, true);
   return json_reply({{"prompt", text}, {"content", text}});
+}
+
+http_api::answer http_api::apply_template(const http_request& request) {
+  auto body = parse_json_body(request.body);
+  if (!body) return error_reply(body.error());
+  auto variables = read_chat_variables(*body);
+  if (!variables) return error_reply(variables.error());
+  auto prompt = render_chat(*engine_, *std::move(variables));
+  if (!prompt) return error_reply(prompt.error());
+  return json_reply({{"prompt", *std::move(prompt)}});
 }
 
 }  // namespace quire

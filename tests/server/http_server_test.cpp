@@ -116,6 +116,24 @@ TEST_CASE("models, readiness, status and tokens answer in their shapes", "[serve
   CHECK(client.post("/detokenize", {{"tokens", {999}}}).json()["error"]["param"] == "tokens[0]");
 }
 
+TEST_CASE("a conversation is rendered by the model's template", "[server][e2e]") {
+  fixture f(say({}));
+  f.engine.set_template(
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+      "{% if add_generation_prompt %}<assistant>{% endif %}");
+  http_client client(f.port());
+  CHECK(client.post("/apply-template", question).json()["prompt"] == "<user>hi</s><assistant>");
+  auto body = question;
+  body["add_generation_prompt"] = false;
+  CHECK(client.post("/apply-template", body).json()["prompt"] == "<user>hi</s>");
+  CHECK(client.post("/apply-template", {{"messages", 1}}).json()["error"]["param"] == "messages");
+  f.engine.set_template("{{ raise_exception('no such conversation') }}");
+  const auto refused = client.post("/apply-template", question);
+  CHECK(refused.status == 400);
+  CHECK(refused.json()["error"]["message"].get<std::string>().find("no such conversation") !=
+        std::string::npos);
+}
+
 TEST_CASE("the page is one document that names no other host", "[server][e2e]") {
   fixture f(say({}));
   http_client client(f.port());

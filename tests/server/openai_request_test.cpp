@@ -160,7 +160,7 @@ TEST_CASE("fields of a wrong type or out of range are refused by name", "[server
       {{{"seed", 1.5}}, "seed"},
       {{{"seed", "x"}}, "seed"},
       {{{"logit_bias", {1, 2}}}, "logit_bias"},
-      {{{"logit_bias", {{"257", 1}}}}, "logit_bias"},
+      {{{"logit_bias", {{"258", 1}}}}, "logit_bias"},
       {{{"logit_bias", {{"x", 1}}}}, "logit_bias"},
       {{{"logit_bias", {{"5", 101}}}}, "logit_bias"},
       {{{"logprobs", 1}}, "logprobs"},
@@ -262,6 +262,35 @@ TEST_CASE("template arguments reach the template and cannot replace the messages
   CHECK(variables(*call)["add_generation_prompt"] == false);
 }
 
+TEST_CASE("the last message can be continued instead of answered", "[server]") {
+  fixture f;
+  f.engine.set_template(
+      "{% for m in messages %}[{{ m.role }}] {{ m.content | trim }}{{ eos_token }}{% endfor %}"
+      "{% if add_generation_prompt %}[assistant] {% endif %}");
+  json extra = {{"messages", {message("a?"), message("Once upon", "assistant")}},
+                {"continue_final_message", true}};
+  const auto prompt_of = [](const openai_call& call) {
+    return testing::byte_tokenizer().decode(
+        std::get<std::vector<token_id>>(call.prompts.at(0).prompt), true);
+  };
+  auto call = f.chat(extra);
+  REQUIRE(call);
+  CHECK(prompt_of(*call) == "[user] a?</s>[assistant] Once upon");
+
+  extra["messages"][1]["content"] = "  Once upon ";  // the template trims it
+  CHECK(prompt_of(*f.chat(extra)) == "[user] a?</s>[assistant] Once upon");
+
+  extra["add_generation_prompt"] = true;
+  CHECK(f.chat(extra).error().param == "continue_final_message");
+  extra.erase("add_generation_prompt");
+  extra["messages"][1]["content"] = " ";
+  CHECK(f.chat(extra).error().param == "continue_final_message");
+
+  f.engine.set_template("{{ messages[0].content | upper }}");
+  extra["messages"][1]["content"] = "text";
+  CHECK(f.chat(extra).error().param == "continue_final_message");
+}
+
 TEST_CASE("models are known by id, alias or not being named", "[server]") {
   fixture f;
   CHECK(f.chat({{"model", "fake-model"}})->model == "fake-model");
@@ -287,7 +316,7 @@ TEST_CASE("completions take prompts in every shape", "[server]") {
       {"null", "prompt"},           {"[]", "prompt"},
       {R"({"x": 1})", "prompt"},    {"5", "prompt"},
       {R"([1, "a"])", "prompt[1]"}, {R"(["a", 1])", "prompt[1]"},
-      {"[1, 257]", "prompt[1]"},    {"[1, -1]", "prompt[1]"},
+      {"[1, 258]", "prompt[1]"},    {"[1, -1]", "prompt[1]"},
       {"[1.5]", "prompt[0]"},       {"[[1], []]", "prompt[1]"},
       {"[true]", "prompt[0]"},      {"[[1, null]]", "prompt[0][1]"},
   };
@@ -308,7 +337,7 @@ TEST_CASE("completions default to sixteen tokens, and zero is for scoring only",
   const auto scoring = f.text({{"max_tokens", 0}, {"echo", true}, {"logprobs", 1}});
   REQUIRE(scoring);
   CHECK(scoring->drop_output);
-  CHECK(scoring->prompts[0].max_tokens == 1);
+  CHECK(scoring->prompts[0].score_only);
   CHECK(scoring->prompts[0].prompt_logprobs_from == 1);
   CHECK(scoring->prompts[0].sampling.logprobs);
   CHECK(scoring->echoes.at(0).text == "hi");

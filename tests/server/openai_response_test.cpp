@@ -11,7 +11,7 @@ using json = nlohmann::ordered_json;
 
 namespace {
 
-const byte_tokenizer vocabulary;
+const testing::byte_tokenizer vocabulary;
 
 openai_call make_call(api_kind kind, bool stream, std::uint32_t num_choices = 1) {
   openai_call call;

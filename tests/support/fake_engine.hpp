@@ -7,47 +7,17 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "actors/engine.hpp"
-#include "models/tokenizer.hpp"
+#include "models/chat_template.hpp"
+#include "tests/support/byte_tokenizer.hpp"
 
 namespace quire {
-
-/// One token per byte, and token 256 that ends a text.
-class byte_tokenizer final : public tokenizer {
- public:
-  byte_tokenizer() {
-    for (int i = 0; i < 256; ++i) table_ += static_cast<char>(i);
-  }
-  std::vector<token_id> encode(std::string_view text, encode_options) const override {
-    std::vector<token_id> tokens;
-    for (const char c : text) tokens.push_back(token_id{static_cast<unsigned char>(c)});
-    return tokens;
-  }
-  std::string_view bytes(token_id token, bool with_special = false) const override {
-    if (to_index(token) < 256) return std::string_view(table_).substr(to_index(token), 1);
-    return with_special ? "<|end|>" : "";
-  }
-  std::string decode(std::span<const token_id> tokens, bool with_special = false) const override {
-    std::string text;
-    for (const auto token : tokens) text += bytes(token, with_special);
-    return text;
-  }
-  std::size_t vocabulary_size() const noexcept override { return 257; }
-  std::string_view piece(token_id token) const override { return bytes(token, true); }
-  bool is_control(token_id token) const override { return to_index(token) == 256; }
-  bool is_end(token_id token) const override { return to_index(token) == 256; }
-  bool adds_bos() const noexcept override { return false; }
-  std::optional<token_id> bos() const noexcept override { return std::nullopt; }
-  std::optional<token_id> eos() const noexcept override { return token_id{256}; }
-
- private:
-  std::string table_;
-};
 
 /// Runs `script` on a new thread for every request.
 class fake_engine final : public engine {
@@ -78,7 +48,7 @@ class fake_engine final : public engine {
     card_.architecture = "script";
     card_.weights_type = "none";
     card_.context_tokens = 4096;
-    card_.vocabulary_size = 257;
+    card_.vocabulary_size = 258;
     card_.has_chat_template = true;
   }
   ~fake_engine() override {
@@ -129,7 +99,7 @@ class fake_engine final : public engine {
   }
   const model_card& card() const noexcept override { return card_; }
   const tokenizer& vocabulary() const noexcept override { return vocabulary_; }
-  const chat_template* chat() const noexcept override { return nullptr; }
+  const chat_template* chat() const noexcept override { return chat_ ? &*chat_ : nullptr; }
 
   /// What has been submitted so far.
   std::vector<generation_request> requests() {
@@ -147,6 +117,7 @@ class fake_engine final : public engine {
                              [&] { return cancelled_.size() >= count; });
   }
   model_card& mutable_card() { return card_; }
+  void set_template(std::string_view source) { chat_ = chat_template::parse(source).value(); }
 
   std::atomic<int> num_drains = 0;
   std::atomic<bool> throw_from_status = false;
@@ -162,7 +133,8 @@ class fake_engine final : public engine {
   }
 
   script play_;
-  byte_tokenizer vocabulary_;
+  testing::byte_tokenizer vocabulary_;
+  std::optional<chat_template> chat_;
   model_card card_;
   std::mutex mutex_;
   std::condition_variable changed_;
