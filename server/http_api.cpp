@@ -74,13 +74,15 @@ api_error plain_error(int status, std::string type, std::string code, std::strin
   return failure;
 }
 
+// A form's type counts too: it is what `curl -d` sends when nobody names one, and the body is parsed
+// as JSON all the same.
 bool is_json(std::string_view content_type) {
   std::string kind(content_type.substr(0, content_type.find(';')));
   kind.erase(std::remove(kind.begin(), kind.end(), ' '), kind.end());
   std::transform(kind.begin(), kind.end(), kind.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   return kind.empty() || kind == "application/json" || kind == "text/json" ||
-         kind.ends_with("+json");
+         kind == "application/x-www-form-urlencoded" || kind.ends_with("+json");
 }
 
 http_reply no_route(const http_request& request) {

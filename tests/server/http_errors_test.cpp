@@ -68,6 +68,9 @@ TEST_CASE("wrong requests get the error object and the connection goes on", "[se
               "model_not_found");
   check_error(post("{}", "Content-Type: text/plain\r\n"), 415, "invalid_request_error", nullptr,
               "unsupported_media_type");
+  // What `curl -d` sends when nobody names a type is read as JSON.
+  check_error(post("{", "Content-Type: application/x-www-form-urlencoded\r\n"), 400,
+              "invalid_request_error", nullptr, "invalid_json");
   check_error(client.request("GET", "/v1/nothing"), 404, "not_found_error", nullptr,
               "unknown_route");
   check_error(client.post("/v1/embeddings", {{"input", "x"}}), 400, "invalid_request_error",
