@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <caf/atom.hpp>
-#include <thread>
 
 #include "actors/batcher.hpp"
 #include "actors/cache_manager.hpp"
@@ -12,10 +11,10 @@ namespace quire {
 
 namespace {
 
-// Text work and decisions need little; the cores belong to the model runner.
+// Text work and decisions need little, the cores belong to the model runner; but a long prompt being
+// tokenized must not stand in the way of the next step.
 std::size_t workers(const actors_options& options) {
-  if (options.workers > 0) return options.workers;
-  return std::thread::hardware_concurrency() > 2 ? 2 : 1;
+  return options.workers > 0 ? options.workers : 2;
 }
 
 result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& options,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 namespace quire {
 
@@ -32,6 +33,19 @@ void start_step(self_pointer self) {
   const bool idle = items->empty();
   st.now = phase::leasing;
   self->send(st.manager, lease_request{++st.step, self, std::move(items), idle});
+}
+
+// The requests hear of a step when the next one is on its way: their text work would otherwise stand
+// before the batcher and the manager in the line for a worker thread.
+void tell(self_pointer self) {
+  auto& st = self->state;
+  for (batch_news& told : std::exchange(st.untold, {})) {
+    const auto owner = st.owners.find(told.sequence);
+    if (owner == st.owners.end()) continue;
+    const request_actor hears = owner->second;
+    if (told.ended) st.owners.erase(owner);
+    self->send(hears, std::move(told));
+  }
 }
 
 // There is nothing to compute in the step that was leased.
@@ -66,6 +80,7 @@ void run(self_pointer self, const leased& pages) {
   auto plan = std::make_shared<const step_plan>(st.batch->assemble(std::move(*pages)));
   if (plan->sequences.empty() && plan->copies.empty() && !plan->trim_from_page) {
     self->send(st.manager, step_over{st.step, true, st.batch->not_run()});
+    tell(self);
     rest(self, denied);
     return;
   }
@@ -73,17 +88,7 @@ void run(self_pointer self, const leased& pages) {
   st.planning_seconds += seconds_between(st.since, now);
   st.now = phase::computing;
   self->send(st.runner, run_step{std::move(plan), self});
-}
-
-void tell(self_pointer self, std::vector<batch_news> news) {
-  auto& st = self->state;
-  for (batch_news& told : news) {
-    const auto owner = st.owners.find(told.sequence);
-    if (owner == st.owners.end()) continue;
-    const request_actor hears = owner->second;
-    if (told.ended) st.owners.erase(owner);
-    self->send(hears, std::move(told));
-  }
+  tell(self);
 }
 
 void tell_failed(self_pointer self, const std::vector<sequence_id>& failed, const error& why) {
@@ -113,11 +118,9 @@ void end_step(self_pointer self, const step_done& done) {
   st.speed.observe(st.batch->step_decodes(), st.batch->step_prefill(),
                    took.copy + took.forward + took.sample);
   auto not_run = st.batch->not_run();
-  auto news = st.batch->apply(std::move(*done->computed));
+  st.untold = st.batch->apply(std::move(*done->computed));
   self->send(st.manager, step_over{st.step, true, std::move(not_run)});
-  // The next step is on its way before anybody hears of this one: text is made while it computes.
   start_step(self);
-  tell(self, std::move(news));
 }
 
 void add(self_pointer self, ready& joins) {

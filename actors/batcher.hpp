@@ -21,6 +21,8 @@ struct batcher_state {
   /// The sequence that a request actor brought last, for when it dies.
   std::unordered_map<caf::actor_id, sequence_id> brought;
 
+  std::vector<batch_news> untold;  ///< of the last step, until the next one computes
+
   enum class phase : std::uint8_t { resting, leasing, computing };
   phase now = phase::resting;
   std::uint64_t step = 0;
