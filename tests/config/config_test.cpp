@@ -1,5 +1,7 @@
 #include "config/config.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <set>
@@ -255,10 +257,14 @@ TEST_CASE("keys that no code acts on yet are refused unless at their default", "
     ++tried;
     quire::quire_options defaults;
     const quire::config_field field = key.field(defaults);
-    const std::string other = std::holds_alternative<bool*>(field)
-                                  ? (*std::get<bool*>(field) ? "false" : "true")
+    const std::string current = quire::value_text(key, defaults);
+    const bool is_number = key.max > 0;
+    const std::string other = is_number ? fmt::format("{}", key.max)
+                              : std::holds_alternative<bool*>(field)
+                                  ? (current == "true" ? "false" : "true")
                               : key.choices.empty() ? "other"
                                                     : std::string(key.choices.back());
+    REQUIRE(other != current);
     config_builder builder;
     builder.set(key.name, other, "--set");
     const auto config = builder.finish();
