@@ -10,7 +10,12 @@ from harness import model_path, quire, run_tests, tests_directory
 
 GOLDEN = tests_directory() / "golden" / "perplexity"
 MAX_RELATIVE_DIFFERENCE = 0.01
+# Of the positions where the reference agrees with itself under all its settings. Where it does not,
+# its rounding of activations to int8 decides between tokens that are nearly equal.
 MIN_AGREEMENT = 0.98
+# Over all positions two engines that round independently differ about as often as the reference
+# differs from itself; two standard deviations of a share of 0.95 over 2,040 positions are 0.0097.
+SELF_AGREEMENT_MARGIN = 0.01
 
 
 class Perplexity(unittest.TestCase):
@@ -28,13 +33,21 @@ class Perplexity(unittest.TestCase):
         self.assertEqual((report["tokens"], report["chunks"]),
                          (reference["tokens"], reference["chunks"]))
         difference = report["ppl"] / reference["ppl"] - 1
-        pairs = [pair for chunk, line in zip(reference["argmax"], ours, strict=True)
-                 for pair in zip(chunk, line["argmax"], strict=True)]
-        agreement = sum(a == b for a, b in pairs) / len(pairs)
-        print(f"{name}: perplexity {report['ppl']:.4f}, {difference:+.3%}; "
-              f"{agreement:.2%} of {len(pairs)} choices agree")
+        agrees, settled = [], []
+        for chunk, line, contested in zip(reference["argmax"], ours, reference["contested"],
+                                          strict=True):
+            same = [a == b for a, b in zip(chunk, line["argmax"], strict=True)]
+            agrees += same
+            settled += [one for i, one in enumerate(same) if i not in contested]
+        everywhere = sum(agrees) / len(agrees)
+        where_settled = sum(settled) / len(settled)
+        print(f"{name}: perplexity {report['ppl']:.4f}, {difference:+.3%}; choices agree at "
+              f"{where_settled:.2%} of {len(settled)} settled positions and {everywhere:.2%} of all "
+              f"{len(agrees)}, where the reference agrees with itself at "
+              f"{reference['self_agreement']:.2%}")
         self.assertLess(abs(difference), MAX_RELATIVE_DIFFERENCE)
-        self.assertGreaterEqual(agreement, MIN_AGREEMENT)
+        self.assertGreaterEqual(where_settled, MIN_AGREEMENT)
+        self.assertGreaterEqual(everywhere, reference["self_agreement"] - SELF_AGREEMENT_MARGIN)
 
     def test_the_default_model_is_within_a_percent_of_the_reference(self):
         self.compare("smollm2-135m-instruct")

@@ -44,16 +44,32 @@ def read_argmax(path):
     return values[:, :, 4:4 + vocabulary].argmax(axis=2)
 
 
-def measure(tool, model, text):
+# Settings of the reference that change nothing but the order and precision of its own arithmetic.
+VARIANTS = ([], ["-fa", "off"], ["-fa", "off", "-ctk", "f32", "-ctv", "f32"])
+
+
+def choices(tool, model, text, flags):
     with tempfile.TemporaryDirectory() as directory:
         base = pathlib.Path(directory) / "base"
-        command = [tool, "-m", str(model), "-f", str(text), "-c", str(WINDOW)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run([tool, "-m", str(model), "-f", str(text), "-c", str(WINDOW), *flags,
+                               "--kl-divergence-base", str(base)],
+                              capture_output=True, text=True, check=True)
         found = re.search(r"Final estimate: PPL = ([\d.]+)", done.stdout + done.stderr)
-        subprocess.run([*command, "--kl-divergence-base", str(base)], capture_output=True, check=True)
-        argmax = read_argmax(base)
-    return {"window": WINDOW, "chunks": argmax.shape[0], "tokens": int(argmax.size),
-            "ppl": float(found.group(1)), "argmax": argmax.tolist()}
+        return float(found.group(1)), read_argmax(base)
+
+
+def measure(tool, model, text):
+    """With the choices of the reference's default settings, the positions where its other settings
+    choose otherwise: there its own rounding decides, and nobody can be asked to agree with it."""
+    runs = [choices(tool, model, text, flags) for flags in VARIANTS]
+    ppl, argmax = runs[0]
+    contested = numpy.zeros(argmax.shape, bool)
+    for _, other in runs[1:]:
+        contested |= other != argmax
+    return {"window": WINDOW, "chunks": argmax.shape[0], "tokens": int(argmax.size), "ppl": ppl,
+            "self_agreement": round(float((runs[1][1] == argmax).mean()), 4),
+            "contested": [numpy.flatnonzero(row).tolist() for row in contested],
+            "argmax": argmax.tolist()}
 
 
 def main():
