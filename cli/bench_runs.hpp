@@ -36,8 +36,8 @@ class bench_runner {
   /// of `depth` tokens (at least one).
   result<measurement> decode(std::uint32_t tokens, std::uint32_t depth);
   /// Many streams at once. prefill_tok_s: prompt tokens per second until the last stream has its
-  /// first token. decode_tok_s: output tokens per second from then to the end. total_tok_s: all prompt
-  /// and output tokens over all the time.
+  /// first token. decode_tok_s: output tokens per second from then to the end. total_tok_s: all
+  /// prompt and output tokens over all the time.
   result<measurement> streams(const streams_shape& shape);
 
   /// Cancels what runs, from any thread; the measurement in progress then fails with `cancelled`.

@@ -156,7 +156,8 @@ class Configuration(unittest.TestCase):
 
 class Run(unittest.TestCase):
     def test_greedy_text_is_the_same_twice_and_in_json(self):
-        flags = ["run", "-n", "12", "--temp", "0", "What is the capital of France?"]
+        flags = ["run", "-n", "12", "--temp", "0",
+                 "What is the capital of France? Answer in one word."]
         first, second = quire(*flags), quire(*flags)
         self.assertEqual(first.returncode, 0, first.stderr)
         self.assertEqual(first.stdout, second.stdout)

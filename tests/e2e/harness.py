@@ -73,6 +73,7 @@ class Stream:
                 continue
             if line == b"data: [DONE]":
                 self.done = True
+                self.close()
                 return
             yield json.loads(line[len(b"data: "):])
 
@@ -88,6 +89,7 @@ class Stream:
         return "".join(parts)
 
     def close(self):
+        self.response.close()
         self.connection.close()
 
 
@@ -128,6 +130,8 @@ class Server:
         try:
             connection.request(method, path, body, headers or {})
             return Answer(connection.getresponse())
+        except OSError as error:
+            raise AssertionError(f"{error!r}; {self.fate()}") from error
         finally:
             connection.close()
 
@@ -147,6 +151,13 @@ class Server:
         if response.status != 200:
             raise AssertionError(f"{response.status}: {response.read()!r}")
         return Stream(connection, response)
+
+    def fate(self):
+        """What became of the process, for messages."""
+        try:
+            return f"the server ended with {self.process.wait(5)}: {self.log_text()}"
+        except subprocess.TimeoutExpired:
+            return "the server runs"
 
     def status(self):
         return self.get("/v1/engine/status").json()
