@@ -41,8 +41,7 @@ class page_store_model : private page_store_model_state {
   std::uint64_t moves() const { return moves_; }
 
  private:
-  // --- operations: true when the store did it, false when it refused as the model expects
-  // ---------
+  // Operations: true when the store did it, false when it refused as the model expects.
 
   bool run(std::uint32_t dice) {
     if (dice < 12) return allocate();
@@ -59,46 +58,6 @@ class page_store_model : private page_store_model_state {
     if (dice < 95) return lease();
     if (dice < 99) return retain();
     return resize();
-  }
-
-  template <class T>
-  bool refuse(const result<T>& answer, errc code, std::uint64_t first, std::uint64_t second) {
-    ++refusals_;
-    if (answer)
-      complain("was done but must be refused as " + std::string(errc_name(code)));
-    else if (answer.error().code != code)
-      complain("refused as " + std::string(errc_name(answer.error().code)) + ", not " +
-               std::string(errc_name(code)));
-    else if (answer.error().numbers != std::array<std::uint64_t, 2>{first, second})
-      complain("refused with the wrong figures");
-    return answer.has_value();
-  }
-  template <class T>
-  bool accept(const result<T>& answer) {
-    if (!answer) complain("was refused: " + answer.error().message);
-    return answer.has_value();
-  }
-
-  /// A live sequence, or now and then one that is gone.
-  sequence_id pick() {
-    if (sequences_.empty() || below(40) == 0) return sequence_id{last_id_ + 1000000 + below(3)};
-    auto at = sequences_.begin();
-    std::advance(at, below(static_cast<std::uint32_t>(sequences_.size())));
-    return sequence_id{at->first};
-  }
-  model_sequence* find(sequence_id id) {
-    const auto found = sequences_.find(to_index(id));
-    return found == sequences_.end() ? nullptr : &found->second;
-  }
-
-  model_sequence& add(sequence_id id) {
-    expect(to_index(id) > last_id_, "an id does not rise");
-    last_id_ = to_index(id);
-    ++allocated_;
-    return sequences_[last_id_];
-  }
-  void append_pages(model_sequence& s, std::uint64_t count) {
-    for (; count > 0; --count) s.pages.push_back(++last_page_);
   }
 
   bool allocate() {
