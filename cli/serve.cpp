@@ -67,19 +67,32 @@ std::string address(const std::string& host, std::uint16_t port) {
   return fmt::format("http://{}:{}", is_v6 ? "[" + host + "]" : host, port);
 }
 
-/// Blocks until the watch sees a signal.
-void wait_for_signal(interrupt_watch& interrupts) {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool seen = false;
-  interrupts.on_signal([&] {
-    const std::lock_guard lock(mutex);
-    seen = true;
-    changed.notify_one();
-  });
-  std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return seen; });
-}
+/// Remembers the first signal from its construction on, so that none is lost between telling people
+/// that the server is there and waiting.
+class signal_latch {
+ public:
+  explicit signal_latch(interrupt_watch& interrupts) {
+    interrupts.on_signal([state = state_] {
+      const std::lock_guard lock(state->mutex);
+      state->seen = true;
+      state->changed.notify_one();
+    });
+  }
+
+  /// Blocks until there has been a signal.
+  void wait() {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->seen; });
+  }
+
+ private:
+  struct shared {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool seen = false;
+  };
+  std::shared_ptr<shared> state_ = std::make_shared<shared>();
+};
 
 result<int> serve(const serve_options& options) {
   auto config = resolve(options);
@@ -93,6 +106,7 @@ result<int> serve(const serve_options& options) {
       {.aliases = config->engine.model.alias, .sampling = config->engine.sampling});
   if (!server) return tl::unexpected(server.error());
 
+  signal_latch stop(interrupts);
   const model_card& card = (*engine)->card();
   const std::string url = address(config->server.host, (*server)->port());
   fmt::print(
@@ -105,7 +119,7 @@ result<int> serve(const serve_options& options) {
   spdlog::info("ready: {} ({}, {}, {} threads), up to {} tokens per sequence", card.id,
                card.weights_type, card.isa, card.threads, card.context_tokens);
 
-  wait_for_signal(interrupts);
+  stop.wait();
   spdlog::info("draining: running requests may finish for {} s; a second signal ends at once",
                config->server.drain_timeout_ms / 1000.0);
   if (!(*server)->drain()) spdlog::warn("some requests were cancelled at the end of the drain");
