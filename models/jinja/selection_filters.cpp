@@ -25,19 +25,24 @@ value attribute_or(runtime& rt, const value& item, const value& path, const valu
   return is_undefined(found) && fallback ? *fallback : found;
 }
 
+/// The items to look at; as in Jinja nothing at all for whatever is false, none and 0 included.
+std::vector<value> items_of(runtime& rt, const value& v) {
+  return truth(rt, v) ? iterate(rt, v) : std::vector<value>();
+}
+
 value filter_map(runtime& rt, const value& v, const arguments& args) {
   std::vector<value> mapped;
   if (args.positional.empty()) {
     const bound_arguments bound(rt, "map", args, {"attribute", "default"});
     if (!bound.get(0)) rt.fail("'map' needs the name of a filter, or attribute=");
-    for (const value& item : iterate(rt, v))
+    for (const value& item : items_of(rt, v))
       mapped.push_back(attribute_or(rt, item, *bound.get(0), bound.get_some(1)));
   } else {
     const std::string_view name = name_argument(rt, args, 0);
     const filter_function filter = find_filter(name);
     if (!filter) rt.fail(fmt::format("there is no filter '{}'", name), errc::unsupported);
     const arguments rest = rest_of(args, 1);
-    for (const value& item : iterate(rt, v)) mapped.push_back(filter(rt, item, rest));
+    for (const value& item : items_of(rt, v)) mapped.push_back(filter(rt, item, rest));
   }
   return rt.make_sequence(sequence_kind::generator, std::move(mapped));
 }
@@ -56,7 +61,7 @@ value filter_select(runtime& rt, const value& v, const arguments& args) {
     rest = rest_of(args, skipped + 1);
   }
   std::vector<value> kept;
-  for (const value& item : iterate(rt, v)) {
+  for (const value& item : items_of(rt, v)) {
     const value subject = ByAttribute ? get_path(rt, item, args.positional[0]) : item;
     if ((test ? test(rt, subject, rest) : truth(rt, subject)) == Keep) kept.push_back(item);
   }

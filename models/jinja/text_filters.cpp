@@ -102,6 +102,8 @@ value filter_indent(runtime& rt, const value& v, const arguments& args) {
           static_cast<std::size_t>(std::clamp<std::int64_t>(bound.get_int(0, 4), 0, 10000)), ' ');
   }
   const bool blank = bound.get_bool(2, false);
+  if (!std::holds_alternative<text>(v))
+    rt.fail(fmt::format("'indent' takes a text, not '{}'", type_name(v)));
   const std::string whole = fmt::format("{}\n", to_text(rt, v));
   std::string out = bound.get_bool(1, false) ? indent : "";
   bool first = true;
@@ -265,6 +267,8 @@ value filter_center(runtime& rt, const value& v, const arguments& args) {
 
 value filter_truncate(runtime& rt, const value& v, const arguments& args) {
   const bound_arguments bound(rt, "truncate", args, {"length", "killwords", "end", "leeway"});
+  if (!std::holds_alternative<text>(v))
+    rt.fail(fmt::format("'truncate' takes a text, not '{}'", type_name(v)));
   const std::string_view whole = to_text(rt, v);
   const std::string_view end = bound.get_text(2, "...");
   const std::int64_t length = bound.get_int(0, 255);
