@@ -20,7 +20,7 @@ import unittest
 
 import harness
 from harness import model_path, run_tests
-from tiny_model import tiny_model
+from tiny_model import soft_spots, tiny_model
 
 NUM_TINY, NUM_DEFAULT = 960, 40
 SANITIZED = "--sanitized" in sys.argv
@@ -95,6 +95,38 @@ def damage_text(data, head, source):
     data[at:at + 8] = source.choice([b"\xff" * 8, b"{{{%#}}}", b"{% for %", b"\0" * 8, b"[[[[[[[["])
 
 
+WHOLE, HEAD = tiny_model()
+SPOTS = {}
+for spot_kind, *spot_place in soft_spots(WHOLE):
+    SPOTS.setdefault(spot_kind, []).append(spot_place)
+
+
+def number_in_place(*kinds):
+    """Changes one number of a kind and nothing else, so that the file stays well-formed."""
+    def mutate(data, head, source):
+        at, width = source.choice(SPOTS[source.choice(kinds)])
+        value = source.choice([*EXTREMES, *range(1, 16), data[at] ^ 1, data[at] + 1, data[at] * 2])
+        data[at:at + width] = (value & ((1 << (8 * width)) - 1)).to_bytes(width, "little")
+    return mutate
+
+
+def text_in_place(data, head, source):
+    """Changes bytes of one key, token, merge or tensor name, or of the chat template."""
+    at, length = source.choice([spot for spot in SPOTS["text"] if spot[1]])
+    for _ in range(source.randint(1, 4)):
+        data[at + source.randrange(length)] = source.choice([source.randrange(256), *b" {}%\0\xff"])
+
+
+def template_in_place(data, head, source):
+    at, length = max(SPOTS["text"], key=lambda spot: spot[1])
+    part = source.choice([b"{{", b"}}", b"{%", b"%}", b"'", b"[0]", b"(", b"for ", b"endif", b"|x", b"-1"])
+    where = at + source.randrange(length - len(part))
+    data[where:where + len(part)] = part
+
+
+# Each of these keeps the lengths and counts of the file in order.
+IN_PLACE = [number_in_place("value"), number_in_place("value"), number_in_place("dim", "offset"),
+            number_in_place("type"), text_in_place, text_in_place, template_in_place]
 MUTATIONS = [flip_bits, set_number, set_count, change_metadata_number, change_float, truncate,
              remove_part, insert_part, copy_part, poison_weights, damage_text]
 
@@ -161,18 +193,18 @@ class HostileFiles(unittest.TestCase):
     def test_the_tiny_model_itself_runs(self):
         path = os.path.join(self.directory, "tiny.gguf")
         with open(path, "wb") as file:
-            file.write(tiny_model()[0])
+            file.write(WHOLE)
         self.assertEqual(judge(path), ([], True))
 
     def test_damaged_tiny_models(self):
-        whole, head = tiny_model()
-
         def one(number):
             source = random.Random(number)
-            data = bytearray(whole)
-            for mutate in source.sample(MUTATIONS, source.choice([1, 1, 1, 2, 3])):
-                if len(data) > head + 64:
-                    mutate(data, head, source)
+            data = bytearray(WHOLE)
+            # Half of the files are well-formed but say something wrong, half are broken.
+            kinds = IN_PLACE if number % 2 else MUTATIONS
+            for mutate in source.sample(kinds, source.choice([1, 1, 1, 2, 3])):
+                if len(data) > HEAD + 64:
+                    mutate(data, HEAD, source)
             path = os.path.join(self.directory, f"tiny-{number}.gguf")
             with open(path, "wb") as file:
                 file.write(data)
@@ -188,7 +220,7 @@ class HostileFiles(unittest.TestCase):
                 self.report(path, problems)
         survivors = sum(ran for _, _, ran in outcomes)
         print(f"{survivors} of {NUM_TINY} damaged files still ran", file=sys.stderr)
-        self.assertGreater(survivors, NUM_TINY // 20, "the mutations are too coarse to go deep")
+        self.assertGreater(survivors, NUM_TINY // 10, "the mutations are too coarse to go deep")
         self.assertLess(survivors, NUM_TINY * 9 // 10, "the mutations are too gentle")
 
     def test_damaged_default_models(self):

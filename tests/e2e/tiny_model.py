@@ -115,3 +115,47 @@ def tiny_model(seed=1):
     head = b"GGUF" + struct.pack("<IQQ", 3, len(listed), len(entries)) + b"".join(entries) + infos
     head += b"\0" * (-len(head) % ALIGNMENT)
     return head + data, len(head)
+
+
+def soft_spots(data):
+    """Walks the header of a well-formed file and yields (kind, offset, length) of what can be changed
+    without the rest losing its place: kinds text, value, dim, type, offset."""
+    sizes = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, I32: 4, F32: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
+    num_tensors, num_entries = struct.unpack_from("<QQ", data, 8)
+    at = 24
+
+    def string():
+        nonlocal at
+        length, = struct.unpack_from("<Q", data, at)
+        spot = ("text", at + 8, length)
+        at += 8 + length
+        return spot
+
+    def value(kind):
+        nonlocal at
+        if kind == STRING:
+            return string()
+        at += sizes[kind]
+        return ("value", at - sizes[kind], sizes[kind])
+
+    for _ in range(num_entries):
+        yield string()
+        kind, = struct.unpack_from("<I", data, at)
+        at += 4
+        if kind != ARRAY:
+            yield value(kind)
+            continue
+        kind, count = struct.unpack_from("<IQ", data, at)
+        at += 12
+        for _ in range(count):
+            yield value(kind)
+    for _ in range(num_tensors):
+        yield string()
+        dims, = struct.unpack_from("<I", data, at)
+        at += 4
+        for _ in range(dims):
+            yield ("dim", at, 8)
+            at += 8
+        yield ("type", at, 4)
+        yield ("offset", at + 4, 8)
+        at += 12
