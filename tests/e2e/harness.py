@@ -35,7 +35,8 @@ def model_path(name="smollm2-135m-instruct-q4_1.gguf"):
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "quire")
     path = os.path.join(cache, "models", name)
     if not os.path.exists(path):
-        raise RuntimeError(f"{path} is missing; `./dev model` fetches it")
+        which = "gemma" if name.startswith("gemma") else "default"
+        raise RuntimeError(f"{path} is missing; `./dev model {which}` fetches it")
     return path
 
 
