@@ -33,8 +33,10 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
   const float scale = max > smallest_max ? max / 127.0f : 0.0f;
   const __m512i q_low = _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse)));
   const __m512i q_high = _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse)));
-  const int sum_low = _mm512_reduce_add_epi32(q_low);
-  const int sum_high = _mm512_reduce_add_epi32(q_high);
+  // What is no number converts to the smallest integer and is stored as -128; the sums are of what is stored.
+  const __m512i least = _mm512_set1_epi32(-128);
+  const int sum_low = _mm512_reduce_add_epi32(_mm512_max_epi32(q_low, least));
+  const int sum_high = _mm512_reduce_add_epi32(_mm512_max_epi32(q_high, least));
   auto* q = reinterpret_cast<__m128i*>(main + row * block_cols);
   _mm_storeu_si128(q, _mm512_cvtsepi32_epi8(q_low));
   _mm_storeu_si128(q + 1, _mm512_cvtsepi32_epi8(q_high));

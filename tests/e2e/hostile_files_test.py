@@ -170,7 +170,7 @@ def judge(path):
             problems.append(f"{arguments[0]}: exit {code}\n{errors}")
         elif code != 0 and not errors.strip():
             problems.append(f"{arguments[0]}: exit {code} without a message")
-        if "out of memory" in errors or "unexpected failure" in errors:
+        if any(sign in errors for sign in ("out of memory", "unexpected failure", "runtime error:", "Sanitizer")):
             problems.append(f"{arguments[0]}: {errors}")
         if resident > MAX_RESIDENT_KIB:
             problems.append(f"{arguments[0]}: {resident // 1024} MiB resident")
