@@ -1,0 +1,141 @@
+// The part of cache_accounts that runs once per step: pages for what the step writes, tidying up, and
+// what the step leaves behind.
+#include <algorithm>
+
+#include "actors/cache_accounts.hpp"
+#include "core/check.hpp"
+
+namespace quire {
+
+bool cache_accounts::make_room(std::uint32_t pages) {
+  if (store_.free_pages() >= pages) return true;
+  index_.evict(pages - store_.free_pages());
+  // Leaf-first eviction can be stuck behind a leaf that a running sequence holds; promises rest on
+  // every page that only the index holds, so as a last resort all of them are given up.
+  if (store_.free_pages() < pages) index_.clear();
+  return store_.free_pages() >= pages;
+}
+
+bool cache_accounts::grow(member& grown, const lease_item& item, std::vector<page_copy>& copies) {
+  const account& held = accounts_.at(grown.ticket);
+  const std::uint32_t stored = grown.stored + item.num_tokens;
+  const std::uint32_t wanted = store_.pages_for(stored);
+  QUIRE_CHECK(wanted <= held.final_pages, "a step goes beyond the budget of its request");
+  const auto table = *store_.table(item.sequence);
+  const auto had = static_cast<std::uint32_t>(table.size());
+  const std::uint32_t index = grown.stored / store_.page_tokens();
+  const bool shared = index < had && store_.info(table[index]).shared();
+  const std::uint32_t missing = wanted > had ? wanted - had : 0;
+  if (!make_room(missing + (shared ? 1 : 0))) return false;
+  const std::size_t copies_before = copies.size();
+  if (!store_.extend(item.sequence, item.num_tokens)) return false;
+  if (!store_.update_tokens(item.sequence, stored, copies)) return false;
+  grown.tokens.insert(grown.tokens.end(), item.generated.begin(), item.generated.end());
+  grown.stored = stored;
+  QUIRE_CHECK(grown.tokens.size() >= stored, "a lease stores tokens that nobody named");
+  counters_.page_copies += copies.size() - copies_before;
+  for (const page_id page : store_.table(item.sequence)->subspan(std::min(index, had)))
+    touched_pages_ = std::max(touched_pages_, to_index(page) + 1);
+  if (missing > 0 || copies.size() != copies_before) settle(grown.ticket, held);
+  return true;
+}
+
+lease_grant cache_accounts::lease_one(const lease_item& item, std::vector<page_copy>& copies) {
+  lease_grant given;
+  given.sequence = item.sequence;
+  const auto found = members_.find(item.sequence);
+  if (found == members_.end()) return given;
+  given.first_position = found->second.stored;
+  if (!grow(found->second, item, copies)) {
+    ++counters_.denied_leases;
+    given.what = lease_grant::outcome::denied;
+    return given;
+  }
+  const auto table = *store_.table(item.sequence);
+  given.what = lease_grant::outcome::granted;
+  given.table.assign(table.begin(), table.end());
+  store_.lease(given.table);
+  live_->items.push_back({item.sequence, given.table});
+  return given;
+}
+
+step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item> items, bool idle) {
+  QUIRE_CHECK(!live_, "a step was leased while another is live");
+  live_.emplace();
+  live_->step = step;
+  step_pages pages;
+  pages.step = step;
+  tidy(idle, pages);
+  pages.grants.reserve(items.size());
+  live_->items.reserve(items.size());
+  for (const lease_item& item : items) pages.grants.push_back(lease_one(item, pages.copies));
+  for (const page_copy& copy : pages.copies) live_->targets.push_back(copy.to);
+  return pages;
+}
+
+void cache_accounts::tidy(bool idle, step_pages& pages) {
+  const auto& how = options_.defragment;
+  const bool wanted = idle ? how.idle : store_.should_defragment(how.threshold);
+  std::uint32_t moved = 0;
+  if (wanted) moved = store_.defragment(how.max_moves_per_step, pages.copies);
+  if (moved > 0) {
+    index_.on_moves(store_.take_moves());
+    live_->moved = true;
+    for (const page_copy& copy : pages.copies)
+      touched_pages_ = std::max(touched_pages_, to_index(copy.to) + 1);
+  } else if (idle) {
+    pages.trim_from_page = tail_to_trim();
+  }
+}
+
+std::optional<std::uint32_t> cache_accounts::tail_to_trim() {
+  std::uint32_t tail = touched_pages_;
+  while (tail > options_.min_pages && store_.info(page_id{tail - 1}).ref_count == 0) --tail;
+  if (tail == touched_pages_) return std::nullopt;
+  touched_pages_ = tail;
+  return tail;
+}
+
+std::vector<sequence_id> cache_accounts::end_step(std::uint64_t step, bool succeeded,
+                                                  std::span<const sequence_id> not_run) {
+  if (!live_ || live_->step != step) return {};
+  const live_lease ended = std::move(*live_);
+  live_.reset();
+  for (const live_item& item : ended.items) store_.unlease(item.table);
+  changed_ = true;
+  if (!succeeded) return lost_in(ended);
+  if (options_.prefix_cache)
+    for (const live_item& item : ended.items)
+      if (std::find(not_run.begin(), not_run.end(), item.sequence) == not_run.end())
+        index_full_pages(item);
+  return {};
+}
+
+// A failed step may not have moved the pages that it should have: whatever they belong to is lost.
+std::vector<sequence_id> cache_accounts::lost_in(const live_lease& failed) {
+  std::vector<sequence_id> lost;
+  if (!failed.moved) return lost;
+  index_.clear();
+  for (const auto& [sequence, about] : members_) {
+    const auto table = *store_.table(sequence);
+    if (std::find_first_of(table.begin(), table.end(), failed.targets.begin(),
+                           failed.targets.end()) != table.end())
+      lost.push_back(sequence);
+  }
+  counters_.lost_sequences += lost.size();
+  return lost;
+}
+
+void cache_accounts::index_full_pages(const live_item& item) {
+  const auto found = members_.find(item.sequence);
+  if (found == members_.end()) return;
+  member& grown = found->second;
+  const std::uint32_t full = grown.stored / store_.page_tokens();
+  if (full <= grown.indexed_pages || !accounts_.at(grown.ticket).terms.keep_prefix) return;
+  index_.insert(std::span(grown.tokens).first(grown.stored), *store_.table(item.sequence),
+                grown.indexed_pages);
+  grown.indexed_pages = full;
+  watch_.advance(item.sequence, full);
+}
+
+}  // namespace quire
