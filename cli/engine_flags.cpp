@@ -14,7 +14,7 @@ void engine_flags::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--kv-mib", kv_mib, "Largest size of the KV store in MiB (0: the default)");
   command.add_option("--threads", threads, "Compute threads (0: one per core)");
-  command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2, avx512_vnni")
+  command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2, avx_vnni, avx512_vnni")
       ->capture_default_str();
   command.add_option("--context", context_tokens,
                      "Longest sequence in tokens (0: the model's own limit)");

@@ -10,6 +10,9 @@ namespace quire {
 struct compute_context {
   const kernel_table* kernels = nullptr;
   arena* threads = nullptr;
+  /// Only kernels whose result for a row is the same, bit for bit, however many rows are computed with
+  /// it. Without it the products may choose other kernels for many rows than for few.
+  bool row_independent = false;
 };
 
 }  // namespace quire

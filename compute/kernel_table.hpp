@@ -5,6 +5,7 @@
 // best older one's.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace quire {
@@ -15,11 +16,14 @@ struct attention_kernels;  // compute/attention_kernels.hpp
 
 /// The kernels of one ISA.
 struct kernel_table {
-  std::string_view name;         ///< as in QUIRE_ISA: "scalar", "avx2", "avx512_vnni"
-  bool (*runnable)() noexcept;   ///< whether this machine has what the kernels need
+  std::string_view name;     ///< as in QUIRE_ISA: "scalar", "avx2", "avx512_vnni"
+  std::string (*missing)();  ///< what this machine lacks of what the kernels need; empty: nothing
   const matmul_kernels* matmul = nullptr;
   const row_kernels* rows = nullptr;
   const attention_kernels* attention = nullptr;
+
+  /// Returns whether this machine has what the kernels need.
+  bool runnable() const { return missing().empty(); }
 };
 
 }  // namespace quire

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "compute/attention_kernels.hpp"
+#include "compute/cpu_features.hpp"
 #include "compute/kernel_table.hpp"
 #include "compute/matmul_kernels.hpp"
 #include "compute/row_kernels.hpp"
@@ -14,33 +15,39 @@ namespace quire {
 
 namespace {
 
-bool has_avx2() noexcept {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+std::string missing_avx2() { return missing_features({"avx2", "fma", "f16c"}); }
+
+std::string missing_avx_vnni() {
+  return missing_features({"avx2", "fma", "f16c", "avx_vnni"});
 }
 
-bool has_avx512_vnni() noexcept {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+std::string missing_avx512_vnni() {
+  return missing_features({"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+                           "avx512_vnni"});
 }
 
-constexpr kernel_table avx512_vnni{.name = "avx512_vnni", .runnable = has_avx512_vnni,
+constexpr kernel_table avx512_vnni{.name = "avx512_vnni",
+                                   .missing = missing_avx512_vnni,
                                    .matmul = &avx512_vnni_matmul,
                                    .rows = &avx512_rows,
                                    .attention = &avx512_attention};
+constexpr kernel_table avx_vnni{.name = "avx_vnni",
+                                .missing = missing_avx_vnni,
+                                .matmul = &avx_vnni_matmul,
+                                .rows = &avx2_rows,
+                                .attention = &avx2_attention};
 constexpr kernel_table avx2{.name = "avx2",
-                            .runnable = has_avx2,
+                            .missing = missing_avx2,
                             .matmul = &avx2_matmul,
                             .rows = &avx2_rows,
                             .attention = &avx2_attention};
 constexpr kernel_table scalar{.name = "scalar",
-                              .runnable = []() noexcept { return true; },
+                              .missing = [] { return std::string(); },
                               .matmul = &scalar_matmul,
                               .rows = &scalar_rows,
                               .attention = &scalar_attention};
 
-constexpr std::array<const kernel_table*, 3> compiled{&avx512_vnni, &avx2, &scalar};
+constexpr std::array compiled{&avx512_vnni, &avx_vnni, &avx2, &scalar};
 
 std::string names(std::span<const kernel_table* const> tables) {
   std::string list;
@@ -83,10 +90,10 @@ result<const kernel_table*> select_kernels(std::string_view name) {
   if (wanted == "auto" || wanted.empty()) return runnable.front();
   const auto by_name = [&](const kernel_table* table) { return table->name == wanted; };
   if (const auto it = std::ranges::find_if(runnable, by_name); it != runnable.end()) return *it;
-  const bool known = std::ranges::any_of(compiled, by_name);
-  return fail(errc::invalid_argument,
-              source + ": " + (known ? "this machine cannot run ISA '" : "there is no ISA '") +
-                  wanted + "'; choose auto or one of: " + names(runnable));
+  std::string problem = source + ": there is no ISA '" + wanted + "'";
+  if (const auto it = std::ranges::find_if(compiled, by_name); it != compiled.end())
+    problem = source + ": this machine cannot run ISA '" + wanted + "': " + (*it)->missing();
+  return fail(errc::invalid_argument, problem + "; choose auto or one of: " + names(runnable));
 }
 
 std::string_view isa_name(const kernel_table& kernels) noexcept { return kernels.name; }

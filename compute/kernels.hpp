@@ -23,10 +23,10 @@ std::span<const kernel_table* const> runnable_kernels() noexcept;
 
 /// Returns the table for a name: "auto" is the best runnable one. The environment variable QUIRE_ISA
 /// stands in for "auto". Errors: invalid_argument naming the choices, when the name is unknown or the
-/// machine lacks that ISA.
+/// machine lacks that ISA, and then what it lacks.
 result<const kernel_table*> select_kernels(std::string_view name);
 
-/// Returns a table's name: "scalar", "avx2", "avx512_vnni", ...
+/// Returns a table's name: "scalar", "avx2", "avx_vnni", "avx512_vnni", ...
 std::string_view isa_name(const kernel_table& kernels) noexcept;
 
 }  // namespace quire

@@ -67,6 +67,7 @@ struct matmul_kernels {
 
 extern const matmul_kernels scalar_matmul;
 extern const matmul_kernels avx2_matmul;
+extern const matmul_kernels avx_vnni_matmul;
 extern const matmul_kernels avx512_vnni_matmul;
 
 }  // namespace quire

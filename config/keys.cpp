@@ -118,7 +118,7 @@ std::vector<config_key> make_keys() {
        "instruction set of the kernels; one that the machine lacks is an error",
        0,
        0,
-       {"auto", "scalar", "avx2", "avx512_vnni"}},
+       {"auto", "scalar", "avx2", "avx_vnni", "avx512_vnni"}},
       {"compute.pin_threads",
        [](o& x) -> f { return &x.engine.compute.pin_threads; },
        "whether each compute thread stays on one core",

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "compute/isa/float_products.hpp"
 #include "compute/isa/prepare.hpp"
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
@@ -92,60 +93,13 @@ struct avx2_dot {
   };
 };
 
-/// Loads 8 float weights.
-template <tensor_type Type>
-QUIRE_INLINE __m256 load_weights(const std::byte* at) noexcept {
-  if constexpr (Type == tensor_type::f32) {
-    return _mm256_load_ps(reinterpret_cast<const float*>(at));
-  } else if constexpr (Type == tensor_type::f16) {
-    return load_halves(at);
-  } else {
-    const __m128i bits = _mm_load_si128(reinterpret_cast<const __m128i*>(at));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-  }
-}
-
-template <tensor_type Type, int Rows>
-void multiply_floats(const matmul_task& task, std::size_t panel, std::size_t first_row) noexcept {
-  constexpr std::size_t element = Type == tensor_type::f32 ? 4 : 2;
-  const std::byte* w = task.panels + panel * task.panel_bytes;
-  const float* x = task.x_f32 + first_row * task.x_stride;
-  __m256 low[Rows];
-  __m256 high[Rows];
-#pragma GCC unroll 4
-  for (int row = 0; row < Rows; ++row) low[row] = high[row] = _mm256_setzero_ps();
-  for (std::size_t k = 0; k < task.cols; ++k, w += panel_outputs * element) {
-    const __m256 w_low = load_weights<Type>(w);
-    const __m256 w_high = load_weights<Type>(w + 8 * element);
-#pragma GCC unroll 4
-    for (std::size_t row = 0; row < Rows; ++row) {
-      const __m256 value = _mm256_broadcast_ss(x + row * task.x_stride + k);
-      low[row] = _mm256_fmadd_ps(w_low, value, low[row]);
-      high[row] = _mm256_fmadd_ps(w_high, value, high[row]);
-    }
-  }
-  store_sums<Rows>(task, first_row, panel * panel_outputs, low);
-  if (panel * panel_outputs + 8 < task.num_outputs)
-    store_sums<Rows>(task, first_row, panel * panel_outputs + 8, high);
-}
-
-template <tensor_type Type>
-void float_product(const matmul_task& task) noexcept {
-  for (std::size_t panel = 0; panel < task.num_panels; ++panel) {
-    std::size_t row = 0;
-    for (; row + 4 <= task.num_rows; row += 4) multiply_floats<Type, 4>(task, panel, row);
-    for (; row + 2 <= task.num_rows; row += 2) multiply_floats<Type, 2>(task, panel, row);
-    for (; row < task.num_rows; ++row) multiply_floats<Type, 1>(task, panel, row);
-  }
-}
-
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   ((table.product[static_cast<std::size_t>(Types)] = quantized_product<avx2_dot, Types>), ...);
-  table.product[static_cast<std::size_t>(tensor_type::f32)] = float_product<tensor_type::f32>;
-  table.product[static_cast<std::size_t>(tensor_type::f16)] = float_product<tensor_type::f16>;
-  table.product[static_cast<std::size_t>(tensor_type::bf16)] = float_product<tensor_type::bf16>;
+  table.product[static_cast<std::size_t>(tensor_type::f32)] = avx2_f32_product;
+  table.product[static_cast<std::size_t>(tensor_type::f16)] = avx2_f16_product;
+  table.product[static_cast<std::size_t>(tensor_type::bf16)] = avx2_bf16_product;
   table.quantize = avx2_quantize;
   table.normalize = avx2_normalize;
   return table;

@@ -1,0 +1,88 @@
+// Matrix products on AVX-VNNI: vpdpbusd on 256-bit registers, for processors without AVX-512.
+//
+// Codes are multiplied as they are stored. Where a type subtracts an offset from them, the sum starts
+// at minus the offset times the sum of the activations, which the group carries times 128.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "compute/isa/float_products.hpp"
+#include "compute/isa/prepare.hpp"
+#include "compute/matmul_kernels.hpp"
+#include "compute/packed_format.hpp"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avxvnni")
+#include <immintrin.h>
+
+#define QUIRE_YMM_TARGET
+#include "compute/isa/ymm_matmul.hpp"
+
+namespace quire {
+
+namespace {
+
+#define QUIRE_INLINE [[gnu::always_inline]] inline
+
+struct avx_vnni_dot {
+  template <tensor_type Type>
+  QUIRE_INLINE static __m256i prepare(__m256i codes) noexcept {
+    if constexpr (formula_of(Type).table)
+      return _mm256_xor_si256(_mm256_shuffle_epi8(level_table(), codes), _mm256_set1_epi8(-128));
+    else
+      return codes;
+  }
+
+  template <tensor_type Type>
+  struct sum {
+    static constexpr bool has_start = true;
+
+    QUIRE_INLINE void clear() noexcept { total_ = _mm256_setzero_si256(); }
+
+    /// Starts at -offset * sum of activations, given -128 times that; table levels are stored plus 128.
+    QUIRE_INLINE void begin(__m256i start) noexcept {
+      constexpr unsigned offset = formula_of(Type).table ? 128u : formula_of(Type).offset;
+      if constexpr (offset != 0)
+        total_ = _mm256_srai_epi32(start, 8 - static_cast<int>(std::bit_width(offset)));
+    }
+
+    template <int Index>
+    QUIRE_INLINE void add(__m256i w, __m256i activations) noexcept {
+      total_ = _mm256_dpbusd_avx_epi32(total_, w, activations);
+    }
+
+    template <int Count>
+    QUIRE_INLINE __m256i total() noexcept {
+      return total_;
+    }
+
+    __m256i total_;
+  };
+};
+
+template <tensor_type... Types>
+constexpr matmul_kernels make_table() {
+  matmul_kernels table;
+  ((table.product[static_cast<std::size_t>(Types)] = quantized_product<avx_vnni_dot, Types>), ...);
+  table.product[static_cast<std::size_t>(tensor_type::f32)] = avx2_f32_product;
+  table.product[static_cast<std::size_t>(tensor_type::f16)] = avx2_f16_product;
+  table.product[static_cast<std::size_t>(tensor_type::bf16)] = avx2_bf16_product;
+  table.quantize = avx2_quantize;
+  table.normalize = avx2_normalize;
+  return table;
+}
+
+#undef QUIRE_INLINE
+
+}  // namespace
+
+using enum tensor_type;
+constinit const matmul_kernels avx_vnni_matmul =
+    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+
+}  // namespace quire
+
+#pragma GCC pop_options
