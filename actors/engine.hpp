@@ -45,6 +45,7 @@ struct engine_status {
   std::uint32_t page_tokens = 0;
   std::uint64_t page_bytes = 0;
   std::uint64_t kv_bytes_per_token = 0;
+  kv_types kv;                         ///< how keys and values are stored
   std::uint64_t total_pages = 0;
   std::uint64_t reserved_pages = 0;    ///< promised to running requests, not all in use yet
   store_stats store;

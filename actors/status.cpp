@@ -10,6 +10,7 @@ engine_status join_status(const gateway_status& door, const cache_status& cache,
   now.page_tokens = layout.page_tokens;
   now.page_bytes = layout.page_bytes;
   now.kv_bytes_per_token = layout.token_bytes();
+  now.kv = {layout.type_k, layout.type_v};
   now.total_pages = cache.total_pages;
   now.reserved_pages = cache.reserved_pages;
   now.store = cache.store;

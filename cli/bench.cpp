@@ -107,6 +107,8 @@ class bench_session {
     line["isa"] = engine_.card().isa;
     line["threads"] = engine_.card().threads;
     line["kv"] = options_.engine.kv;
+    line["k_type"] = kv_type_name(status->kv.k);
+    line["v_type"] = kv_type_name(status->kv.v);
     line["median"] = rounded(median(samples[headline]));
     line["mad"] = rounded(median_absolute_deviation(samples[headline]));
     line["n"] = options_.repeat;

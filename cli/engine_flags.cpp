@@ -10,7 +10,9 @@ namespace quire::cli {
 
 void engine_flags::add_to(CLI::App& command) {
   command.add_option("-m,--model", model, "GGUF file or model name");
-  command.add_option("--kv", kv, "Type of the KV store: f32, f16, q8, q4, or K/V as in q8/q4")
+  command
+      .add_option("--kv", kv,
+                  "Type of the KV store: f32, f16, q8, q4 (keys stay q8), or K/V as in q4/q4")
       ->capture_default_str();
   command.add_option("--kv-mib", kv_mib, "Largest size of the KV store in MiB (0: the default)");
   command.add_option("--threads", threads, "Compute threads (0: one per core)");
@@ -26,16 +28,13 @@ result<engine_options> engine_flags::to_options() const {
   options.model.context_tokens = context_tokens;
   options.compute.threads = threads;
   options.compute.isa = isa;
-  const std::size_t slash = kv.find('/');
-  const auto type_k = parse_kv_type(std::string_view(kv).substr(0, slash));
-  const auto type_v =
-      slash == std::string::npos ? type_k : parse_kv_type(std::string_view(kv).substr(slash + 1));
-  if (!type_k || !type_v)
+  const auto types = parse_kv_types(kv);
+  if (!types)
     return fail(
         errc::invalid_argument,
         fmt::format("--kv {}: not one of f32, f16, q8, q4, or two of them as in q8/q4", kv));
-  options.kv.type_k = *type_k;
-  options.kv.type_v = *type_v;
+  options.kv.type_k = types->k;
+  options.kv.type_v = types->v;
   if (kv_mib != 0) {
     options.kv.max_mib = kv_mib;
     options.kv.min_mib = std::min(options.kv.min_mib, kv_mib);

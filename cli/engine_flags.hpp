@@ -13,7 +13,7 @@ namespace quire::cli {
 
 struct engine_flags {
   std::string model;
-  std::string kv = "q8";      ///< type of keys and values: "q8", or "q8/q4" for both
+  std::string kv = "q8";      ///< types of keys and values, as parse_kv_types reads them
   std::uint32_t kv_mib = 0;   ///< 0: the default
   std::uint32_t threads = 0;  ///< 0: one per core
   std::string isa = "auto";

@@ -33,6 +33,26 @@ std::optional<kv_type> parse_kv_type(std::string_view name) noexcept {
   return std::nullopt;
 }
 
+std::optional<kv_types> parse_kv_types(std::string_view text) noexcept {
+  const std::size_t slash = text.find('/');
+  const auto k = parse_kv_type(text.substr(0, slash));
+  if (!k) return std::nullopt;
+  if (slash == std::string_view::npos)
+    return kv_types{*k == kv_type::q4 ? kv_type::q8 : *k, *k};
+  const auto v = parse_kv_type(text.substr(slash + 1));
+  if (!v) return std::nullopt;
+  return kv_types{*k, *v};
+}
+
+std::string kv_types_name(kv_types types) {
+  const std::string_view v = kv_type_name(types.v);
+  if (parse_kv_types(v) == types) return std::string(v);
+  std::string both(kv_type_name(types.k));
+  both += '/';
+  both += v;
+  return both;
+}
+
 std::size_t kv_row_bytes(kv_type type, std::size_t head_dim) noexcept {
   const std::size_t blocks = head_dim / kv_block_values + (head_dim % kv_block_values != 0);
   switch (type) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/error.hpp"
@@ -40,6 +41,21 @@ inline constexpr std::size_t kv_block_values = 32;
 
 std::string_view kv_type_name(kv_type type) noexcept;
 std::optional<kv_type> parse_kv_type(std::string_view name) noexcept;
+
+/// The types of keys and values of one store.
+struct kv_types {
+  kv_type k = kv_type::q8;
+  kv_type v = kv_type::q8;
+  friend bool operator==(kv_types, kv_types) = default;
+};
+
+/// Reads what people ask for: one type for both, or K/V as in q8/q4. A plain "q4" is q8 keys with q4
+/// values, because scores do not survive q4 keys; who wants those writes q4/q4. Nothing when it is
+/// neither.
+std::optional<kv_types> parse_kv_types(std::string_view text) noexcept;
+
+/// Returns the shortest text that parse_kv_types reads as these.
+std::string kv_types_name(kv_types types);
 
 /// Returns the bytes of one row of head_dim values.
 std::size_t kv_row_bytes(kv_type type, std::size_t head_dim) noexcept;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "config/yaml_reader.hpp"
 #include "core/check.hpp"
@@ -120,6 +121,10 @@ void config_builder::assign_key(const config_key& key,
   }
 }
 
+config_builder::key_state& config_builder::state_of(std::string_view name) {
+  return const_cast<key_state&>(std::as_const(*this).state_of(name));
+}
+
 const config_builder::key_state& config_builder::state_of(std::string_view name) const {
   const config_key* key = find_config_key(name);
   QUIRE_CHECK(key != nullptr, "a combination names a key that is not in the table");
@@ -160,7 +165,55 @@ std::vector<std::string> config_builder::combination_problems() const {
   return found;
 }
 
+// Makes kv.type, kv.type_k and kv.type_v say the same. The stronger source wins; within one source
+// type_k and type_v say more than type, and all three must agree.
+void config_builder::resolve_kv_types() {
+  kv_options& kv = options_.engine.kv;
+  key_state& both = state_of("kv.type");
+  key_state& k = state_of("kv.type_k");
+  key_state& v = state_of("kv.type_v");
+  const auto follows = [&](const key_state& own) {
+    return both.from > own.from && !both.wrong && !own.wrong;
+  };
+  const bool said_thrice = both.from != source::fallback && both.from == k.from &&
+                           both.from == v.from && !both.wrong && !k.wrong && !v.wrong;
+  if (said_thrice && options_.kv != kv_types{kv.type_k, kv.type_v})
+    problems_.push_back(fmt::format(
+        "{}: kv.type: {} is keys in {} and values in {}, but type_k ({}) and type_v ({}) say {} and "
+        "{}; leave out either type or the other two",
+        both.origin, kv_types_name(options_.kv), kv_type_name(options_.kv.k),
+        kv_type_name(options_.kv.v), k.origin, v.origin, kv_type_name(kv.type_k),
+        kv_type_name(kv.type_v)));
+  if (follows(k)) {
+    kv.type_k = options_.kv.k;
+    k.origin = both.origin;
+  }
+  if (follows(v)) {
+    kv.type_v = options_.kv.v;
+    v.origin = both.origin;
+  }
+  const kv_types resolved{kv.type_k, kv.type_v};
+  if (resolved != options_.kv && !both.wrong) both.origin = (k.from >= v.from ? k : v).origin;
+  options_.kv = resolved;
+}
+
+// A small max_mib alone is no contradiction to the default of min_mib.
+void config_builder::resolve_kv_minimum() {
+  key_state& minimum = state_of("kv.min_mib");
+  kv_options& kv = options_.engine.kv;
+  if (minimum.from != source::fallback || kv.min_mib <= kv.max_mib) return;
+  kv.min_mib = kv.max_mib;
+  minimum.origin = state_of("kv.max_mib").origin;
+}
+
 result<loaded_config> config_builder::finish() const {
+  config_builder resolved = *this;
+  resolved.resolve_kv_types();
+  resolved.resolve_kv_minimum();
+  return resolved.finish_resolved();
+}
+
+result<loaded_config> config_builder::finish_resolved() const {
   std::vector<std::string> problems = problems_;
   for (std::string& problem : combination_problems()) problems.push_back(std::move(problem));
   if (!problems.empty())

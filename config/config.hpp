@@ -69,7 +69,11 @@ class config_builder {
   std::string combination(std::string_view first, std::string_view second,
                           std::string_view text) const;
   std::vector<std::string> combination_problems() const;
+  void resolve_kv_types();
+  void resolve_kv_minimum();
+  result<loaded_config> finish_resolved() const;
   const key_state& state_of(std::string_view key) const;
+  key_state& state_of(std::string_view key);
 
   quire_options options_;
   std::vector<key_state> states_;  // parallel to config_keys()

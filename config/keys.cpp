@@ -67,9 +67,11 @@ std::vector<config_key> make_keys() {
        {},
        not_yet},
 
-      {"kv.type_k", [](o& x) -> f { return &x.engine.kv.type_k; }, "how keys are stored", 0, 0,
+      {"kv.type", [](o& x) -> f { return &x.kv; },
+       "how keys and values are stored: f32, f16, q8, q4 (q8 keys, q4 values), or K/V as in q4/q4"},
+      {"kv.type_k", [](o& x) -> f { return &x.engine.kv.type_k; }, "how keys are stored, if not as kv.type says", 0, 0,
        kv_choices},
-      {"kv.type_v", [](o& x) -> f { return &x.engine.kv.type_v; }, "how values are stored", 0, 0,
+      {"kv.type_v", [](o& x) -> f { return &x.engine.kv.type_v; }, "how values are stored, if not as kv.type says", 0, 0,
        kv_choices},
       {"kv.page_tokens", [](o& x) -> f { return &x.engine.kv.page_tokens; }, "tokens per page", 1,
        4096},

@@ -15,6 +15,8 @@ struct log_options {
 };
 
 struct quire_options {
+  /// Both KV types in one word; what it resolves to stands in engine.kv.type_k and type_v.
+  kv_types kv;
   engine_options engine;
   server_options server;
   log_options log;

@@ -94,6 +94,13 @@ problem assign_field(const config_key& key, std::string_view text, kv_type& fiel
   return {};
 }
 
+problem assign_field(const config_key& key, std::string_view text, kv_types& field) {
+  const std::optional<kv_types> types = parse_kv_types(text);
+  if (!types) return wrong_type(key, text);
+  field = *types;
+  return {};
+}
+
 std::string joined(const std::vector<std::string_view>& items) {
   return fmt::format("{}", fmt::join(items, ", "));
 }
@@ -122,6 +129,8 @@ std::string field_text(const config_key& key, const config_field& field) {
           return fmt::format("[{}]", fmt::join(items, ", "));
         } else if constexpr (std::is_same_v<type, kv_type>) {
           return std::string(key.choices[static_cast<std::size_t>(*value)]);
+        } else if constexpr (std::is_same_v<type, kv_types>) {
+          return kv_types_name(*value);
         } else {
           return fmt::format("{}", *value);
         }
@@ -147,6 +156,8 @@ std::string expectation(const config_key& key) {
     return "a number";
   if (std::holds_alternative<std::string*>(field)) return "a text";
   if (std::holds_alternative<std::vector<std::string>*>(field)) return "a list of texts";
+  if (std::holds_alternative<kv_types*>(field))
+    return "one of f32, f16, q8, q4, or two of them as in q8/q4";
   return "an integer";
 }
 

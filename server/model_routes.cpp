@@ -20,6 +20,8 @@ json describe_pages(const engine_status& state) {
           {"utilization", state.total_pages == 0 ? 0.0 : used / total},
           {"page_tokens", state.page_tokens},
           {"page_bytes", state.page_bytes},
+          {"type_k", kv_type_name(state.kv.k)},
+          {"type_v", kv_type_name(state.kv.v)},
           {"kv_bytes_per_token", state.kv_bytes_per_token}};
 }
 

@@ -17,6 +17,22 @@ TEST_CASE("kv types are named and parsed", "[compute]") {
   REQUIRE_FALSE(parse_kv_type(""));
 }
 
+TEST_CASE("one word or two name the types of keys and values", "[compute]") {
+  using k = kv_type;
+  REQUIRE(parse_kv_types("f16") == kv_types{k::f16, k::f16});
+  REQUIRE(parse_kv_types("q8") == kv_types{k::q8, k::q8});
+  REQUIRE(parse_kv_types("q4") == kv_types{k::q8, k::q4});
+  REQUIRE(parse_kv_types("q4/q4") == kv_types{k::q4, k::q4});
+  REQUIRE(parse_kv_types("f32/q4") == kv_types{k::f32, k::q4});
+  for (const char* wrong : {"", "q5", "/", "q8/", "/q8", "q8/q8/q8", "q4 ", "Q4"})
+    REQUIRE_FALSE(parse_kv_types(wrong));
+  for (const k a : {k::f32, k::f16, k::q8, k::q4})
+    for (const k b : {k::f32, k::f16, k::q8, k::q4})
+      REQUIRE(parse_kv_types(kv_types_name({a, b})) == kv_types{a, b});
+  REQUIRE(kv_types_name({k::q8, k::q4}) == "q4");
+  REQUIRE(kv_types_name({k::q4, k::q4}) == "q4/q4");
+}
+
 TEST_CASE("a page takes what the contract says", "[compute]") {
   const auto bytes = [](kv_type type) {
     return kv_layout::make(1, 8, 64, 16, type, type).value().page_bytes;

@@ -177,6 +177,43 @@ TEST_CASE("impossible combinations name both values and where they came from", "
             "10 pages of 16 tokens cannot hold one sequence of 1024 tokens"));
 }
 
+TEST_CASE("a small maximum lowers the minimum that nobody asked for", "[config]") {
+  CHECK(options_of("kv: {max_mib: 32}").engine.kv.min_mib == 32);
+  CHECK(options_of("kv: {max_mib: 32, min_mib: 8}").engine.kv.min_mib == 8);
+}
+
+TEST_CASE("kv.type stands for keys and values that nobody names themselves", "[config]") {
+  using quire::kv_type;
+  const auto types_of = [](const std::string& yaml) {
+    const quire::kv_options kv = options_of(yaml).engine.kv;
+    return std::pair(kv.type_k, kv.type_v);
+  };
+  CHECK(types_of("") == std::pair(kv_type::q8, kv_type::q8));
+  CHECK(types_of("kv: {type: f16}") == std::pair(kv_type::f16, kv_type::f16));
+  CHECK(types_of("kv: {type: q4}") == std::pair(kv_type::q8, kv_type::q4));
+  CHECK(types_of("kv: {type: q4/q4}") == std::pair(kv_type::q4, kv_type::q4));
+  CHECK(types_of("kv: {type_k: q4, type_v: q4}") == std::pair(kv_type::q4, kv_type::q4));
+  CHECK(types_of("kv: {type: q4, type_k: q4}") == std::pair(kv_type::q4, kv_type::q4));
+  CHECK(types_of("kv: {type: f16, type_v: q4}") == std::pair(kv_type::f16, kv_type::q4));
+  CHECK(only_problem_of("kv: {type: q5}") ==
+        "q.yaml:1:12: kv.type: expects one of f32, f16, q8, q4, or two of them as in q8/q4, "
+        "got \"q5\"");
+  CHECK(has(only_problem_of("kv: {type: q4, type_k: q8, type_v: q8}"),
+            "kv.type: q4 is keys in q8 and values in q4, but type_k (q.yaml:1:24) and type_v "
+            "(q.yaml:1:36) say q8 and q8"));
+}
+
+TEST_CASE("a stronger source's kv.type replaces weaker separate types", "[config]") {
+  config_builder builder;
+  builder.read_text("kv: {type_k: f32, type_v: f16}", "q.yaml");
+  builder.set("kv.type", "q4", "--kv");
+  const auto config = builder.finish();
+  REQUIRE(config);
+  CHECK(config->options.engine.kv.type_k == quire::kv_type::q8);
+  CHECK(config->options.engine.kv.type_v == quire::kv_type::q4);
+  CHECK(origin_of(*config, "kv.type_v") == "--kv");
+}
+
 TEST_CASE("a value that was refused causes no combination problem on top", "[config]") {
   CHECK(problems_of("kv: {min_mib: 2048, max_mib: lots}").size() == 1);
 }
