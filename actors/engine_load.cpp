@@ -98,7 +98,7 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   }
   auto model = std::make_unique<loaded_model>();
   model->threads = std::make_unique<arena>(options.compute.threads);
-  model->context = {*kernels, model->threads.get()};
+  model->context = {*kernels, model->threads.get(), options.compute.batch_invariant};
   model->config = std::move(*config);
   auto weights = load_weights(model->context, *file, model->config);
   if (!weights) return tl::unexpected(weights.error());

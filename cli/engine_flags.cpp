@@ -18,6 +18,8 @@ void engine_flags::add_to(CLI::App& command) {
   command.add_option("--threads", threads, "Compute threads (0: one per core)");
   command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2, avx_vnni, avx512_vnni")
       ->capture_default_str();
+  command.add_flag("--batch-invariant", batch_invariant,
+                   "Bit-identical logits whatever shares the batch, at some cost in speed");
   command.add_option("--context", context_tokens,
                      "Longest sequence in tokens (0: the model's own limit)");
 }
@@ -28,6 +30,7 @@ result<engine_options> engine_flags::to_options() const {
   options.model.context_tokens = context_tokens;
   options.compute.threads = threads;
   options.compute.isa = isa;
+  options.compute.batch_invariant = batch_invariant;
   const auto types = parse_kv_types(kv);
   if (!types)
     return fail(

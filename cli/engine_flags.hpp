@@ -17,6 +17,7 @@ struct engine_flags {
   std::uint32_t kv_mib = 0;   ///< 0: the default
   std::uint32_t threads = 0;  ///< 0: one per core
   std::string isa = "auto";
+  bool batch_invariant = false;
   std::uint32_t context_tokens = 0;  ///< 0: the model's own
 
   void add_to(CLI::App& command);

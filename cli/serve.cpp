@@ -38,6 +38,8 @@ constexpr key_flag key_flags[] = {
     {"--kv-mib", "kv.max_mib", "Largest size of the KV store in MiB"},
     {"--threads", "compute.threads", "Compute threads (0: one per core)"},
     {"--isa", "compute.isa", "Instruction set"},
+    {"--batch-invariant", "compute.batch_invariant",
+     "Bit-identical logits whatever shares the batch: true or false"},
     {"--log-level", "log.level", "trace, debug, info, warn, error or off"},
 };
 

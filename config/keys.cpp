@@ -137,11 +137,7 @@ std::vector<config_key> make_keys() {
        not_yet},
       {"compute.batch_invariant",
        [](o& x) -> f { return &x.engine.compute.batch_invariant; },
-       "whether logits are bit-identical whatever shares the batch",
-       0,
-       0,
-       {},
-       not_yet},
+       "whether logits are bit-identical whatever shares the batch"},
 
       {"sampling.temperature", [](o& x) -> f { return &x.engine.sampling.temperature; },
        "default of requests that name none; 0: greedy", 0, 100},

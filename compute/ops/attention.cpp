@@ -120,10 +120,10 @@ class attention_run {
     const partial_result result = partial_at(
         whole ? own : partials_ + group.partial + item.chunk * partial_floats(rows, dim_), rows);
     const float* queries = load_queries(group, scratch.take(rows * dim_));
-    if (args_.sequences[group.sequence].num_tokens == 1)
-      decode(group, index, queries, scratch, result);
-    else
+    if (group.blocked)
       prefill(group, item, queries, scratch, result);
+    else
+      decode(group, index, queries, scratch, result);
     if (whole)
       write(group, result);
     else if (plan_.finish_chunk(item.group))
@@ -411,7 +411,7 @@ void attention(const compute_context& context, const attention_args& args) {
   QUIRE_CHECK(args.num_heads != 0 && args.num_heads % args.kv.layout->kv_heads == 0,
               "query heads must be a multiple of key heads");
   attention_plan& plan = reused_plan;
-  plan.make(args);
+  plan.make(args, context.row_independent);
   float* partials = reused_partials.reserve(plan.num_partial_floats());
   const attention_run run(args, *context.kernels->attention, plan, partials);
   plan.split().run(*context.threads, [&](std::size_t i) { run.run_item(i); });

@@ -6,7 +6,7 @@
 
 namespace quire {
 
-void attention_plan::make(const attention_args& args) {
+void attention_plan::make(const attention_args& args, bool all_blocked) {
   groups_.clear();
   items_.clear();
   split_.clear();
@@ -24,7 +24,8 @@ void attention_plan::make(const attention_args& args) {
           add_group(args, {.sequence = s,
                            .first_query = first,
                            .num_queries = std::min(block, tokens - first),
-                           .kv_head = head});
+                           .kv_head = head,
+                           .blocked = prefill || all_blocked});
     }
   }
   if (chunks_capacity_ < groups_.size()) {
@@ -38,8 +39,7 @@ void attention_plan::make(const attention_args& args) {
 void attention_plan::add_group(const attention_args& args, query_group group) {
   const attention_sequence& sequence = args.sequences[group.sequence];
   const std::uint32_t position = sequence.first_position + group.first_query;
-  const bool prefill = sequence.num_tokens > 1;
-  const std::uint32_t chunk = prefill ? prefill_chunk : decode_chunk;
+  const std::uint32_t chunk = group.blocked ? prefill_chunk : decode_chunk;
   const std::size_t dim = padded_dim(args.kv.layout->head_dim);
   const std::size_t rows =
       std::size_t{group.num_queries} * (args.num_heads / args.kv.layout->kv_heads);

@@ -23,6 +23,7 @@ struct query_group {
   std::uint32_t begin = 0;  ///< first position that any of them sees
   std::uint32_t end = 0;    ///< one past the last
   std::uint32_t num_chunks = 0;
+  bool blocked = false;     ///< computed as prefill: keys decoded and multiplied in blocks
   std::size_t partial = 0;  ///< where the group's partial results begin; unused for one chunk
 };
 
@@ -48,7 +49,9 @@ class attention_plan {
   /// Query rows that a prefill group aims at: enough to pay for decoding the keys they share.
   static constexpr std::uint32_t prefill_rows = 96;
 
-  void make(const attention_args& args);
+  /// Plans `args`. With `all_blocked`, lone tokens go the way of prefill too, so that a token's sums
+  /// have the same order whatever it is computed with.
+  void make(const attention_args& args, bool all_blocked);
 
   const std::vector<query_group>& groups() const noexcept { return groups_; }
   const std::vector<attention_item>& items() const noexcept { return items_; }

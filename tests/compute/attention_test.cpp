@@ -225,6 +225,29 @@ TEST_CASE("a prompt in chunks gives the values of the prompt at once", "[compute
   }
 }
 
+TEST_CASE("batch-invariant attention gives a lone token the bits of the prompt at once", "[compute]") {
+  arena threads(2);
+  constexpr std::uint32_t tokens = 1100;
+  for (const kernel_table* kernels : runnable_kernels()) {
+    const compute_context context{kernels, &threads, true};
+    INFO(isa_name(*kernels));
+    for (const std::uint32_t window : {0u, 70u, 1030u}) {
+      const auto layout = kv_layout::make(1, 2, 64, 16, kv_type::q8, kv_type::q4).value();
+      paged_sample sample(layout, 0, 3, {{0, tokens}}, 12);
+      const auto input = random_input(sample);
+      const auto whole = run_step(context, sample, input, window, 0.125f);
+      const std::size_t width = sample.num_heads() * 64;
+      for (const std::uint32_t own : {0u, 1u, 63u, 64u, 500u, 1023u, 1024u, 1025u, tokens - 1}) {
+        sample.sequences = {{sample.tables[0], own, 1, own}};
+        const auto alone = run_step(context, sample, input, window, 0.125f);
+        const auto begin = static_cast<std::ptrdiff_t>(own * width);
+        const auto end = begin + static_cast<std::ptrdiff_t>(width);
+        REQUIRE(std::equal(alone.begin() + begin, alone.begin() + end, whole.begin() + begin));
+      }
+    }
+  }
+}
+
 TEST_CASE("every kernel table that runs here carries attention of its own", "[compute]") {
   for (const kernel_table* kernels : runnable_kernels()) {
     // A forced ISA must be the one that runs: the sums of different vector widths differ somewhere.
