@@ -40,7 +40,7 @@ class invariance_subject {
 
   invariance_subject(const std::filesystem::path& model, const kernel_table* kernels, kv_type type,
                      const request_bounds& bounds, unsigned seed, bool invariant = true)
-      : threads_(2), context_{kernels, &threads_, invariant}, random_(seed) {
+      : threads_(1), context_{kernels, &threads_, invariant}, random_(seed) {
     auto opened = gguf_file::open(model);
     REQUIRE(opened);
     auto config = read_model_config(*opened);

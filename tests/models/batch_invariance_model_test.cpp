@@ -12,7 +12,7 @@ TEST_CASE("200 requests have the same logits alone, batched, chunked and behind 
   INFO("the default model is missing: run ./dev setup");
   REQUIRE(path);
   invariance_subject subject(*path, runnable_kernels().front(), kv_type::q8,
-                             {.count = 200, .longest = 100, .longest_prefix = 5}, 2);
+                             {.count = 200, .longest = 60, .longest_prefix = 4}, 2);
   REQUIRE(subject.num_requests() == 200);
   const auto alone = subject.run({});
   for (const run_shape& way : other_ways()) {
