@@ -26,6 +26,26 @@ std::string missing_avx512_vnni() {
                            "avx512_vnni"});
 }
 
+std::string missing_avx512_bf16() {
+  return missing_features({"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+                           "avx512_vnni", "avx512_bf16"});
+}
+
+std::string missing_tiles() {
+  std::string missing = missing_avx512_bf16();
+  return missing.empty() ? missing_amx() : missing;
+}
+
+constexpr kernel_table amx{.name = "amx",
+                           .missing = missing_tiles,
+                           .matmul = &amx_matmul,
+                           .rows = &avx512_rows,
+                           .attention = &avx512_attention};
+constexpr kernel_table avx512_bf16{.name = "avx512_bf16",
+                                   .missing = missing_avx512_bf16,
+                                   .matmul = &avx512_bf16_matmul,
+                                   .rows = &avx512_rows,
+                                   .attention = &avx512_attention};
 constexpr kernel_table avx512_vnni{.name = "avx512_vnni",
                                    .missing = missing_avx512_vnni,
                                    .matmul = &avx512_vnni_matmul,
@@ -47,7 +67,20 @@ constexpr kernel_table scalar{.name = "scalar",
                               .rows = &scalar_rows,
                               .attention = &scalar_attention};
 
-constexpr std::array compiled{&avx512_vnni, &avx_vnni, &avx2, &scalar};
+constexpr std::array compiled{&amx, &avx512_bf16, &avx512_vnni, &avx_vnni, &avx2, &scalar};
+
+constexpr kernel_table amx_software{.name = "amx_software",
+                                    .missing = missing_avx512_bf16,
+                                    .matmul = &amx_software_matmul,
+                                    .rows = &avx512_rows,
+                                    .attention = &avx512_attention};
+constexpr kernel_table amx_plain{.name = "amx_plain",
+                                 .missing = [] { return std::string(); },
+                                 .matmul = &amx_plain_matmul,
+                                 .rows = &scalar_rows,
+                                 .attention = &scalar_attention};
+
+constexpr std::array emulated{&amx_software, &amx_plain};
 
 std::string names(std::span<const kernel_table* const> tables) {
   std::string list;
@@ -61,6 +94,8 @@ std::string names(std::span<const kernel_table* const> tables) {
 }  // namespace
 
 std::span<const kernel_table* const> compiled_kernels() noexcept { return compiled; }
+
+std::span<const kernel_table* const> emulated_kernels() noexcept { return emulated; }
 
 std::span<const kernel_table* const> runnable_kernels() noexcept {
   struct selection {
@@ -88,11 +123,14 @@ result<const kernel_table*> select_kernels(std::string_view name) {
   }
   const auto runnable = runnable_kernels();
   if (wanted == "auto" || wanted.empty()) return runnable.front();
-  const auto by_name = [&](const kernel_table* table) { return table->name == wanted; };
-  if (const auto it = std::ranges::find_if(runnable, by_name); it != runnable.end()) return *it;
   std::string problem = source + ": there is no ISA '" + wanted + "'";
-  if (const auto it = std::ranges::find_if(compiled, by_name); it != compiled.end())
-    problem = source + ": this machine cannot run ISA '" + wanted + "': " + (*it)->missing();
+  for (const auto tables : {compiled_kernels(), emulated_kernels()})
+    for (const kernel_table* table : tables) {
+      if (table->name != wanted) continue;
+      const std::string missing = table->missing();
+      if (missing.empty()) return table;
+      problem = source + ": this machine cannot run ISA '" + wanted + "': " + missing;
+    }
   return fail(errc::invalid_argument, problem + "; choose auto or one of: " + names(runnable));
 }
 

@@ -21,6 +21,11 @@ std::span<const kernel_table* const> compiled_kernels() noexcept;
 /// Returns those of compiled_kernels() that this machine can run, best first; never empty.
 std::span<const kernel_table* const> runnable_kernels() noexcept;
 
+/// Returns tables that run AMX's kernels over tiles in plain C++, slowly: "amx_software" on AVX-512 and
+/// "amx_plain" on any machine. For tests, and to see what AMX's arithmetic does to a model's quality;
+/// never chosen unless named.
+std::span<const kernel_table* const> emulated_kernels() noexcept;
+
 /// Returns the table for a name: "auto" is the best runnable one. The environment variable QUIRE_ISA
 /// stands in for "auto". Errors: invalid_argument naming the choices, when the name is unknown or the
 /// machine lacks that ISA, and then what it lacks.

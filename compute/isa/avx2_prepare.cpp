@@ -39,7 +39,7 @@ QUIRE_INLINE float max_of(__m256 v) noexcept {
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
 
-void quantize_block(const float* x, std::byte* main, std::byte* halves, std::size_t padded,
+void quantize_block(const float* x, std::byte* main, std::byte* halves, std::size_t num_rows,
                     std::size_t row) noexcept {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   __m256 v[4];
@@ -66,13 +66,13 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
   const auto put = [row](std::byte* at, auto value) {
     std::memcpy(at + row * sizeof value, &value, sizeof value);
   };
-  put(main + padded * 32, scale);
-  put(main + padded * 36, scale * static_cast<float>(sum_low + sum_high));
-  put(main + padded * 40, -128 * (sum_low + sum_high));
+  put(main + num_rows * 32, scale);
+  put(main + num_rows * 36, scale * static_cast<float>(sum_low + sum_high));
+  put(main + num_rows * 40, -128 * (sum_low + sum_high));
   put(halves, scale * static_cast<float>(sum_low));
-  put(halves + padded * 4, scale * static_cast<float>(sum_high));
-  put(halves + padded * 8, -128 * sum_low);
-  put(halves + padded * 12, -128 * sum_high);
+  put(halves + num_rows * 4, scale * static_cast<float>(sum_high));
+  put(halves + num_rows * 8, -128 * sum_low);
+  put(halves + num_rows * 12, -128 * sum_high);
 }
 
 #undef QUIRE_INLINE
@@ -81,13 +81,11 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
 
 void avx2_quantize(const float* x, std::size_t stride, std::size_t num_rows, std::size_t cols,
                    std::byte* group) noexcept {
-  const std::size_t padded = padded_rows(num_rows);
   const std::size_t blocks = cols / block_cols;
-  if (padded != num_rows) std::memset(group, 0, group_bytes(padded, cols));
   for (std::size_t row = 0; row < num_rows; ++row)
     for (std::size_t b = 0; b < blocks; ++b)
-      quantize_block(x + row * stride + b * block_cols, group + b * padded * main_row_bytes,
-                     group + (blocks * main_row_bytes + b * half_row_bytes) * padded, padded, row);
+      quantize_block(x + row * stride + b * block_cols, group + b * num_rows * main_row_bytes,
+                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows, row);
 }
 
 void avx2_normalize(const float* x, const float* weight, float epsilon, std::size_t n,

@@ -23,7 +23,7 @@ namespace {
 // Below this 127 / max overflows; a block with no larger value is as good as zero.
 constexpr float smallest_max = 1e-36f;
 
-void quantize_block(const float* x, std::byte* main, std::byte* halves, std::size_t padded,
+void quantize_block(const float* x, std::byte* main, std::byte* halves, std::size_t num_rows,
                     std::size_t row) noexcept {
   const __m512 low = _mm512_loadu_ps(x);
   const __m512 high = _mm512_loadu_ps(x + 16);
@@ -43,13 +43,13 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
   const auto put = [row](std::byte* at, auto value) {
     std::memcpy(at + row * sizeof value, &value, sizeof value);
   };
-  put(main + padded * 32, scale);
-  put(main + padded * 36, scale * static_cast<float>(sum_low + sum_high));
-  put(main + padded * 40, -128 * (sum_low + sum_high));
+  put(main + num_rows * 32, scale);
+  put(main + num_rows * 36, scale * static_cast<float>(sum_low + sum_high));
+  put(main + num_rows * 40, -128 * (sum_low + sum_high));
   put(halves, scale * static_cast<float>(sum_low));
-  put(halves + padded * 4, scale * static_cast<float>(sum_high));
-  put(halves + padded * 8, -128 * sum_low);
-  put(halves + padded * 12, -128 * sum_high);
+  put(halves + num_rows * 4, scale * static_cast<float>(sum_high));
+  put(halves + num_rows * 8, -128 * sum_low);
+  put(halves + num_rows * 12, -128 * sum_high);
 }
 
 /// Takes lanes of a and b in turn, halving the number of lanes that remain to be combined:
@@ -131,8 +131,8 @@ QUIRE_INLINE void put_lanes(std::byte* at, __mmask16 mask, __m512i lanes) noexce
   _mm512_mask_storeu_epi32(at, mask, lanes);
 }
 
-/// Encodes 32 columns of up to 16 rows at once; rows[r] is zeros for padding.
-void quantize_columns(const float* const* rows, std::size_t padded, std::byte* main,
+/// Encodes 32 columns of up to 16 rows at once; those that are missing are zeros.
+void quantize_columns(const float* const* rows, std::size_t num_rows, std::byte* main,
                       std::byte* halves) noexcept {
   const __m512 maxima = row_maxima(rows);
   const __mmask16 big = _mm512_cmp_ps_mask(maxima, _mm512_set1_ps(smallest_max), _CMP_GT_OQ);
@@ -144,17 +144,17 @@ void quantize_columns(const float* const* rows, std::size_t padded, std::byte* m
 #pragma GCC unroll 8
   for (std::size_t i = 0; i < 8; ++i) {
     const __m512i q = encode_two(rows[2 * i], rows[2 * i + 1], inverses[2 * i], inverses[2 * i + 1]);
-    if (2 * i + 1 < padded)
+    if (2 * i + 1 < num_rows)
       _mm512_storeu_si512(main + 64 * i, q);
-    else if (2 * i < padded)
+    else if (2 * i < num_rows)
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(main + 64 * i), _mm512_castsi512_si256(q));
     pairs[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), q);
   }
   const half_sums sums = sum_halves(pairs);
   const __m512i both = _mm512_add_epi32(sums.low, sums.high);
-  const auto mask = static_cast<__mmask16>((1u << padded) - 1u);
-  const std::size_t field = 4 * padded;
-  std::byte* at = main + 32 * padded;
+  const auto mask = static_cast<__mmask16>((1u << num_rows) - 1u);
+  const std::size_t field = 4 * num_rows;
+  std::byte* at = main + 32 * num_rows;
   put_lanes(at, mask, _mm512_castps_si512(scale));
   const __m512 low = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums.low));
   const __m512 high = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums.high));
@@ -175,13 +175,12 @@ void quantize_columns(const float* const* rows, std::size_t padded, std::byte* m
 void avx512_quantize(const float* x, std::size_t stride, std::size_t num_rows, std::size_t cols,
                      std::byte* group) noexcept {
   static constexpr float zeros[block_cols] = {};
-  const std::size_t padded = padded_rows(num_rows);
   const std::size_t blocks = cols / block_cols;
-  if (num_rows < 4) {  // there is no padding then
+  if (num_rows < 4) {  // too few to be worth a transposition
     for (std::size_t row = 0; row < num_rows; ++row)
       for (std::size_t b = 0; b < blocks; ++b)
-        quantize_block(x + row * stride + b * block_cols, group + b * padded * main_row_bytes,
-                       group + (blocks * main_row_bytes + b * half_row_bytes) * padded, padded,
+        quantize_block(x + row * stride + b * block_cols, group + b * num_rows * main_row_bytes,
+                       group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows,
                        row);
     return;
   }
@@ -189,8 +188,8 @@ void avx512_quantize(const float* x, std::size_t stride, std::size_t num_rows, s
   for (std::size_t b = 0; b < blocks; ++b) {
     for (std::size_t row = 0; row < group_rows; ++row)
       rows[row] = row < num_rows ? x + row * stride + b * block_cols : zeros;
-    quantize_columns(rows, padded, group + b * padded * main_row_bytes,
-                     group + (blocks * main_row_bytes + b * half_row_bytes) * padded);
+    quantize_columns(rows, num_rows, group + b * num_rows * main_row_bytes,
+                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows);
   }
 }
 

@@ -10,4 +10,8 @@ void avx2_f32_product(const matmul_task& task) noexcept;
 void avx2_f16_product(const matmul_task& task) noexcept;
 void avx2_bf16_product(const matmul_task& task) noexcept;
 
+void avx512_f32_product(const matmul_task& task) noexcept;
+void avx512_f16_product(const matmul_task& task) noexcept;
+void avx512_bf16_product(const matmul_task& task) noexcept;
+
 }  // namespace quire

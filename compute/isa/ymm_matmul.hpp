@@ -240,10 +240,10 @@ void multiply_half_panel(const matmul_task& task, std::size_t panel, std::size_t
   const std::byte* subs = begin + layout.subs_at + 8 * half_panel;
   const std::byte* codes = begin + layout.codes_at + 32 * half_panel;
   const std::size_t blocks = task.cols / code_block;
-  const std::size_t padded = padded_rows(task.num_rows);
   constexpr std::size_t scale_blocks = scale_inputs_of(Type) / code_block;
-  row_block x{task.x_q8 + 32 * first_row, task.x_q8 + 32 * padded + 4 * first_row,
-              task.x_q8 + blocks * padded * main_row_bytes + 4 * first_row, 4 * padded};
+  const std::size_t rows = task.num_rows;
+  row_block x{task.x_q8 + 32 * first_row, task.x_q8 + 32 * rows + 4 * first_row,
+              task.x_q8 + blocks * rows * main_row_bytes + 4 * first_row, 4 * rows};
   __m256 sums[Rows];
 #pragma GCC unroll 4
   for (int row = 0; row < Rows; ++row) sums[row] = _mm256_setzero_ps();
@@ -259,9 +259,9 @@ void multiply_half_panel(const matmul_task& task, std::size_t panel, std::size_t
     codes += code_stride_of(Type);
     subs += sub_stride_of(Type);
     if (scale_blocks == 1 || b % scale_blocks == scale_blocks - 1) scales += scale_stride_of(Type);
-    x.q += padded * main_row_bytes;
-    x.fields += padded * main_row_bytes;
-    x.halves += padded * half_row_bytes;
+    x.q += rows * main_row_bytes;
+    x.fields += rows * main_row_bytes;
+    x.halves += rows * half_row_bytes;
   }
   store_sums<Rows>(task, first_row, output, sums);
 }

@@ -18,6 +18,8 @@ constexpr std::size_t chunks_per_thread = 6;
 constexpr std::size_t unpack_cycles = 32;   // per panel and 32 inputs
 constexpr std::size_t row_cycles = 6;       // per panel, 32 inputs and row
 constexpr std::size_t quantize_cycles = 16; // per row and 32 inputs
+constexpr std::size_t wide_unpack_cycles = 120;  // the same for wide products
+constexpr std::size_t wide_row_cycles = 2;
 // Panels that are used for all rows before the next ones: they and a group of rows stay in the cache.
 constexpr std::size_t tile_bytes = 512 * 1024;
 
@@ -36,6 +38,13 @@ struct split {
   std::size_t num_groups = 0;
   std::size_t panel_chunks = 0;
   std::size_t row_chunks = 0;
+  bool any_wide = false;
+
+  /// Returns where chunk `part` of panels begins. Wide products take panels in pairs.
+  std::size_t first_panel(std::size_t part) const noexcept {
+    const std::size_t panel = part * num_panels / panel_chunks;
+    return any_wide && part < panel_chunks ? panel / 2 * 2 : panel;
+  }
 };
 
 std::size_t panels_of(const matmul_target& target) noexcept {
@@ -45,14 +54,35 @@ std::size_t panels_of(const matmul_target& target) noexcept {
 split plan(const compute_context& context, const activations& x,
            std::span<const matmul_target> targets) noexcept {
   split s;
-  for (const matmul_target& target : targets) s.num_panels += panels_of(target);
   s.num_groups = divide_up(x.num_rows(), group_rows);
-  const std::size_t panel_cycles = divide_up(x.cols(), code_block) *
-                                   (s.num_groups * unpack_cycles + x.num_rows() * row_cycles);
-  const std::size_t chunks = worthwhile_chunks(context, s.num_panels * panel_cycles);
+  std::size_t block_cycles = 0;  // of 32 inputs of all panels
+  for (const matmul_target& target : targets) {
+    const bool wide =
+        uses_wide(*context.kernels->matmul, static_cast<std::size_t>(target.weights->type()),
+                  x.num_rows(), context.row_independent);
+    s.num_panels += panels_of(target);
+    block_cycles += panels_of(target) *
+                    (wide ? wide_unpack_cycles + x.num_rows() * wide_row_cycles
+                          : s.num_groups * unpack_cycles + x.num_rows() * row_cycles);
+    s.any_wide |= wide;
+  }
+  const std::size_t chunks =
+      worthwhile_chunks(context, divide_up(x.cols(), code_block) * block_cycles);
   s.panel_chunks = std::min(chunks, s.num_panels);
   s.row_chunks = std::min(divide_up(chunks, s.panel_chunks), s.num_groups);
+  if (s.any_wide) s.row_chunks = 1;  // each chunk of rows would dequantize the weights again
   return s;
+}
+
+/// Multiplies rows of `task` with panels of a matrix in one call.
+void run_panels(matmul_kernels::product_function kernel, matmul_task& task,
+                const packed_matrix& weights, const matmul_target& target, std::size_t row,
+                std::size_t panel, std::size_t num_panels) noexcept {
+  task.panels = weights.data() + panel * task.panel_bytes;
+  task.num_panels = num_panels;
+  task.num_outputs = std::min(num_panels * panel_outputs, weights.rows() - panel * panel_outputs);
+  task.out = target.out + row * target.stride + panel * panel_outputs;
+  kernel(task);
 }
 
 /// Multiplies row groups [first_group, last_group) with panels [first, last) of one target.
@@ -60,38 +90,32 @@ void multiply(const compute_context& context, const activations& x, const matmul
               std::size_t first, std::size_t last, std::size_t first_group,
               std::size_t last_group) noexcept {
   const packed_matrix& weights = *target.weights;
-  const auto kernel = context.kernels->matmul->product[static_cast<std::size_t>(weights.type())];
+  const matmul_kernels& kernels = *context.kernels->matmul;
+  const auto type = static_cast<std::size_t>(weights.type());
   const std::size_t panel_bytes = panel_layout_of(weights.type(), weights.cols()).panel_bytes;
-  const std::size_t tile = std::max<std::size_t>(1, tile_bytes / panel_bytes);
   matmul_task task;
   task.panel_bytes = panel_bytes;
   task.cols = weights.cols();
   task.x_stride = x.f32_stride;
   task.out_stride = target.stride;
   task.add = target.add;
-  for (std::size_t panel = first; panel < last; panel += tile) {
-    task.panels = weights.data() + panel * panel_bytes;
-    task.num_panels = std::min(tile, last - panel);
-    task.num_outputs =
-        std::min(task.num_panels * panel_outputs, weights.rows() - panel * panel_outputs);
+  if (uses_wide(kernels, type, x.num_rows(), context.row_independent)) {
+    const std::size_t row = first_group * group_rows;
+    task.num_rows = std::min(last_group * group_rows, x.num_rows()) - row;
+    task.x_bf16 = x.bf16 + first_group * bf16_group_bytes(x.cols());
+    run_panels(kernels.wide_product[type], task, weights, target, row, first, last - first);
+    return;
+  }
+  const std::size_t tile = std::max<std::size_t>(1, tile_bytes / panel_bytes);
+  for (std::size_t panel = first; panel < last; panel += tile)
     for (std::size_t group = first_group; group < last_group; ++group) {
       const std::size_t row = group * group_rows;
       task.num_rows = std::min(group_rows, x.num_rows() - row);
       task.x_q8 = x.q8 == nullptr ? nullptr : x.q8 + group * group_bytes(group_rows, x.cols());
       task.x_f32 = x.f32 + row * x.f32_stride;
-      task.out = target.out + row * target.stride + panel * panel_outputs;
-      kernel(task);
+      run_panels(kernels.product[type], task, weights, target, row, panel,
+                 std::min(tile, last - panel));
     }
-  }
-}
-
-/// Encodes group `group` of x.
-void quantize_group(const matmul_kernels& kernels, const float* x, std::size_t stride,
-                    std::size_t num_rows, std::size_t cols, std::size_t group,
-                    std::byte* groups) noexcept {
-  const std::size_t row = group * group_rows;
-  kernels.quantize(x + row * stride, stride, std::min(group_rows, num_rows - row), cols,
-                   groups + group * group_bytes(group_rows, cols));
 }
 
 /// Runs body(group) for all groups of 16 rows.
@@ -107,34 +131,66 @@ void for_each_group(const compute_context& context, std::size_t num_rows, std::s
   });
 }
 
+/// The forms of activations that kernels take for a number of rows.
+struct needed_forms {
+  bool q8 = false;
+  bool bf16 = false;
+};
+
+needed_forms forms_for(const compute_context& context, std::size_t num_rows) noexcept {
+  needed_forms needed;
+  for (const tensor_type_traits& traits : tensor_types()) {
+    const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(traits.type),
+                                num_rows, context.row_independent);
+    if (wide)
+      needed.bf16 = true;
+    else if (!is_float(traits.type))
+      needed.q8 = true;
+  }
+  return needed;
+}
+
 }  // namespace
 
 void activations::free_aligned::operator()(std::byte* p) const noexcept { std::free(p); }
 
-std::byte* activations::reserve(std::size_t num_rows, std::size_t cols) {
+void activations::reserve(const compute_context& context, std::size_t num_rows, std::size_t cols) {
   num_rows_ = num_rows;
   cols_ = cols;
-  q8 = nullptr;
-  if (cols % block_cols != 0) return nullptr;  // no quantized matrix has such a width
-  const std::size_t bytes = divide_up(num_rows, group_rows) * group_bytes(group_rows, cols);
+  needed_forms needed = forms_for(context, num_rows);
+  if (cols % block_cols != 0) needed.q8 = false;  // no quantized matrix has such a width
+  const std::size_t num_groups = divide_up(num_rows, group_rows);
+  const auto aligned = [](std::size_t bytes) { return divide_up(bytes, 64) * 64; };
+  const std::size_t q8_bytes =
+      needed.q8 ? aligned(num_groups * group_bytes(group_rows, cols)) : 0;
+  const std::size_t bytes = q8_bytes + (needed.bf16 ? num_groups * bf16_group_bytes(cols) : 0);
   if (bytes > storage_bytes_) {
     storage_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
     QUIRE_CHECK(storage_ != nullptr, "no memory for activations");
     storage_bytes_ = bytes;
   }
-  q8 = storage_.get();
-  return storage_.get();
+  q8 = q8_groups_ = needed.q8 ? storage_.get() : nullptr;
+  bf16 = bf16_groups_ = needed.bf16 ? storage_.get() + q8_bytes : nullptr;
+}
+
+void activations::encode_group(const compute_context& context, std::size_t group) noexcept {
+  const matmul_kernels& kernels = *context.kernels->matmul;
+  const std::size_t row = group * group_rows;
+  const std::size_t rows = std::min(group_rows, num_rows_ - row);
+  const float* x = f32 + row * f32_stride;
+  if (q8_groups_ != nullptr)
+    kernels.quantize(x, f32_stride, rows, cols_, q8_groups_ + group * group_bytes(group_rows, cols_));
+  if (bf16_groups_ != nullptr)
+    kernels.round_bf16(x, f32_stride, rows, cols_, bf16_groups_ + group * bf16_group_bytes(cols_));
 }
 
 void activations::prepare(const compute_context& context, const float* x, std::size_t num_rows,
                           std::size_t cols, std::size_t stride) {
-  std::byte* groups = reserve(num_rows, cols);
+  reserve(context, num_rows, cols);
   f32 = x;
   f32_stride = stride;
-  if (groups == nullptr) return;
-  for_each_group(context, num_rows, cols, [&](std::size_t group) {
-    quantize_group(*context.kernels->matmul, x, stride, num_rows, cols, group, groups);
-  });
+  if (q8 == nullptr && bf16 == nullptr) return;
+  for_each_group(context, num_rows, cols, [&](std::size_t group) { encode_group(context, group); });
 }
 
 void activations::prepare_rmsnorm(const compute_context& context, const float* x,
@@ -142,7 +198,7 @@ void activations::prepare_rmsnorm(const compute_context& context, const float* x
                                   std::span<const float> weight, float epsilon,
                                   float* normalized) {
   QUIRE_CHECK(weight.size() == cols, "prepare_rmsnorm: weight and row differ in length");
-  std::byte* groups = reserve(num_rows, cols);
+  reserve(context, num_rows, cols);
   f32 = normalized;
   f32_stride = cols;
   const matmul_kernels& kernels = *context.kernels->matmul;
@@ -150,8 +206,7 @@ void activations::prepare_rmsnorm(const compute_context& context, const float* x
     const std::size_t end = std::min(num_rows, (group + 1) * group_rows);
     for (std::size_t row = group * group_rows; row < end; ++row)
       kernels.normalize(x + row * cols, weight.data(), epsilon, cols, normalized + row * cols);
-    if (groups != nullptr)
-      quantize_group(kernels, normalized, cols, num_rows, cols, group, groups);
+    encode_group(context, group);
   });
 }
 
@@ -160,8 +215,11 @@ void matmul(const compute_context& context, const activations& x,
   if (x.num_rows() == 0 || targets.empty()) return;
   for (const matmul_target& target : targets) {
     QUIRE_CHECK(target.weights->cols() == x.cols(), "matmul: activations of another width");
-    QUIRE_CHECK(x.q8 != nullptr || is_float(target.weights->type()),
-                "matmul: activations were not quantized");
+    const tensor_type type = target.weights->type();
+    const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(type),
+                                x.num_rows(), context.row_independent);
+    QUIRE_CHECK(wide ? x.bf16 != nullptr : x.q8 != nullptr || is_float(type),
+                "matmul: activations were prepared for other kernels");
   }
   const split s = plan(context, x, targets);
   context.threads->parallel(s.panel_chunks * s.row_chunks, [&](std::size_t chunk) {
@@ -169,8 +227,8 @@ void matmul(const compute_context& context, const activations& x,
     const std::size_t rows = chunk % s.row_chunks;
     const std::size_t first_group = rows * s.num_groups / s.row_chunks;
     const std::size_t last_group = (rows + 1) * s.num_groups / s.row_chunks;
-    const std::size_t first = part * s.num_panels / s.panel_chunks;
-    const std::size_t last = (part + 1) * s.num_panels / s.panel_chunks;
+    const std::size_t first = s.first_panel(part);
+    const std::size_t last = s.first_panel(part + 1);
     std::size_t begin = 0;  // the panel of the concatenation where the target begins
     for (const matmul_target& target : targets) {
       const std::size_t end = begin + panels_of(target);

@@ -10,8 +10,8 @@
 
 namespace quire {
 
-/// Activation rows prepared once for any number of matrices: f32 for float weights, int8 with a
-/// scale and a sum per 32 values for quantized ones. Keeps its memory between uses.
+/// Activation rows prepared once for any number of matrices, in the forms that the kernels take for so
+/// many rows: f32, int8 with a scale and a sum per 32 values, bfloat16. Keeps its memory between uses.
 class activations {
  public:
   /// Prepares x, (num_rows, cols) row-major with `stride` floats between rows. The f32 rows are
@@ -32,17 +32,21 @@ class activations {
   // The prepared forms, for the kernels.
   const float* f32 = nullptr;     // (num_rows, cols), stride f32_stride
   std::size_t f32_stride = 0;
-  const std::byte* q8 = nullptr;  // groups of 16 rows, layout: compute/matmul_kernels.hpp;
-                                  // null when cols is not a multiple of 32
+  // Groups of 16 rows, layout: compute/matmul_kernels.hpp; null where no kernel takes them.
+  const std::byte* q8 = nullptr;
+  const std::byte* bf16 = nullptr;
 
  private:
   struct free_aligned {
     void operator()(std::byte* p) const noexcept;
   };
-  std::byte* reserve(std::size_t num_rows, std::size_t cols);
+  void reserve(const compute_context& context, std::size_t num_rows, std::size_t cols);
+  void encode_group(const compute_context& context, std::size_t group) noexcept;
 
   std::size_t num_rows_ = 0;
   std::size_t cols_ = 0;
+  std::byte* q8_groups_ = nullptr;    // q8 and bf16, to write
+  std::byte* bf16_groups_ = nullptr;
   std::unique_ptr<std::byte[], free_aligned> storage_;
   std::size_t storage_bytes_ = 0;
 };
@@ -57,7 +61,10 @@ struct matmul_target {
 
 /// Computes all targets from the same activations in one parallel region (fused Q, K, V; fused gate
 /// and up). Work is split over columns of the output, and over rows when there are many; the value of
-/// each element does not depend on the split or on the other rows of the batch.
+/// each element does not depend on the split or on the other rows of the batch. With
+/// context.row_independent it does not depend on their number either; without, it may, where an ISA has
+/// other kernels for many rows than for few (compute/matmul_kernels.hpp). The context is the one that
+/// the activations were prepared with.
 void matmul(const compute_context& context, const activations& x,
             std::span<const matmul_target> targets);
 
