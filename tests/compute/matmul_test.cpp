@@ -146,20 +146,23 @@ TEST_CASE("a row's product does not depend on the other rows or on the threads",
 
 TEST_CASE("a batch-invariant product has the same bits in any number of rows", "[isa]") {
   arena threads(2);
-  for (const kernel_table* table : runnable_kernels())
+  auto tables = vector_kernels();
+  tables.push_back(scalar_kernels());
+  for (const kernel_table* table : tables)
     for (const auto& traits : tensor_types()) {
       const compute_context context{table, &threads, true};
       const auto m = random_matrix(traits, 35, columns_for(traits, 1), 0.1f, 31);
+      const auto packed = pack(m);
       const auto x = random_rows(70 * m.cols, 1.0f, 32);
       std::vector<float> alone;
       for (std::size_t row = 0; row < 70; ++row) {
         const std::vector<float> one(x.begin() + static_cast<std::ptrdiff_t>(row * m.cols),
                                      x.begin() + static_cast<std::ptrdiff_t>((row + 1) * m.cols));
-        for (const float value : product(context, traits.type, m, one, 1)) alone.push_back(value);
+        for (const float value : product(context, packed, one, 1)) alone.push_back(value);
       }
       for (std::size_t num_rows = 2; num_rows <= 70; ++num_rows) {
         INFO(table->name << " " << traits.name << ", " << num_rows << " rows");
-        const auto together = product(context, traits.type, m, x, num_rows);
+        const auto together = product(context, packed, x, num_rows);
         REQUIRE(std::memcmp(alone.data(), together.data(), together.size() * sizeof(float)) == 0);
       }
     }
