@@ -1,8 +1,10 @@
 // The attention part of the kernel table: rows of the paged store encoded, decoded and attended to.
 //
-// There are two ways through it. Decoding (one new token) reads pages in place: `scores`, `softmax`,
+// There are three ways through it. Decoding (one new token) reads pages in place: `scores`, `softmax`,
 // `weigh`. Prefill (many query rows against the same keys) decodes a block of keys and values to f32
-// once and multiplies: `decode`, `transpose`, `multiply`, `softmax_block`, `multiply`.
+// once and multiplies: `decode`, `transpose`, `multiply`, `softmax_block`, `multiply`. Where integer
+// dot products exist, quantized rows are not decoded: a block of them is rearranged (`pack`) and
+// multiplied as it is, for one query row or many.
 // Exponentials are to base 2: whoever prepares the queries scales them by log2(e).
 #pragma once
 
@@ -43,6 +45,56 @@ inline constexpr std::size_t transpose_rows = 16;
 struct row_fetch {
   const std::byte* from;
   std::size_t bytes;
+};
+
+/// Keys of a block of packed keys or values.
+inline constexpr std::size_t packed_block = 64;
+
+/// Query rows quantized per 32 values, x ~ scale * code.
+struct packed_queries {
+  std::int8_t* codes = nullptr;    ///< (rows, padded_dim)
+  float* scales = nullptr;         ///< (rows, padded_dim / 32)
+  std::int32_t* starts = nullptr;  ///< like scales: minus the keys' bias times the sum of the codes
+};
+
+/// A block of keys, ready for dot products of 4 values at a time.
+struct packed_keys {
+  std::uint8_t* codes = nullptr;  ///< (padded_dim / 4, packed_block, 4), plus the type's bias
+  float* scales = nullptr;        ///< (padded_dim / 32, packed_block)
+};
+
+/// A block of values, ready for sums over 4 keys at a time: value ~ code * factor * unit.
+struct packed_values {
+  std::int8_t* codes = nullptr;  ///< (padded_dim / 32, packed_block / 4, 32, 4), dims in kernel order
+  float* factors = nullptr;      ///< (padded_dim / 32, packed_block): the scales, the largest 2^16 - 256
+  float* units = nullptr;        ///< (padded_dim / 32)
+};
+
+/// Integer products of quantized rows. A key's scores depend on that key and the query alone; values
+/// share a unit per block, so a sum depends, within rounding to 16 bits, on which keys are packed.
+struct packed_kernels {
+  /// Per type of keys; null where there are none.
+  std::array<void (*)(const float* q, std::size_t num_rows, std::size_t dim,
+                      const packed_queries& out) noexcept,
+             num_kv_types> pack_queries;
+  /// Packs positions [begin, end), which lie in one block of positions (a multiple of packed_block);
+  /// what is beyond them holds copies. Asks for `num_fetch` stretches of memory meanwhile.
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
+                      const packed_keys& out, const row_fetch* fetch,
+                      std::size_t num_fetch) noexcept,
+             num_kv_types> pack_keys;
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
+                      const packed_values& out, const row_fetch* fetch,
+                      std::size_t num_fetch) noexcept,
+             num_kv_types> pack_values;
+  /// scores (num_rows, columns) = q k, rows packed_block apart, rows [first, first + num_rows) of q;
+  /// columns is a multiple of 16, up to packed_block.
+  void (*dot)(const packed_queries& q, std::size_t first, std::size_t num_rows,
+              const packed_keys& keys, std::size_t dim, std::size_t columns,
+              float* scores) noexcept;
+  /// out (num_rows, dim) += weights v over `columns` keys; weights are in [0, 1], packed_block apart.
+  void (*weigh)(const float* weights, std::size_t num_rows, const packed_values& values,
+                std::size_t dim, std::size_t columns, float* out) noexcept;
 };
 
 /// Kernels of one ISA. Arrays are indexed by kv_type. Row bytes need no alignment.
@@ -87,6 +139,9 @@ struct attention_kernels {
                          float& sum) noexcept;
   /// x *= factor, n values (a multiple of 16).
   void (*scale)(float* x, std::size_t n, float factor) noexcept;
+
+  /// Null where the ISA has no integer dot products.
+  const packed_kernels* packed = nullptr;
 };
 
 extern const attention_kernels scalar_attention;

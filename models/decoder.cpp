@@ -18,6 +18,7 @@ std::span<const float> decoder::forward(const token_batch& batch, std::byte* pag
                                         const kv_layout& layout) {
   num_rows_ = batch.tokens.size();
   fill_positions(batch.sequences);
+  sharing_.find(batch.sequences, layout.page_tokens);
   embed(batch.tokens);
   for (std::uint32_t i = 0; i < config_->layers.size(); ++i) {
     const layer_weights& w = weights_->layers[i];
@@ -131,6 +132,7 @@ void decoder::attention_block(const layer_config& layer, const layer_weights& w,
                        .out_stride = q_dim,
                        .num_heads = c.heads,
                        .scale = c.attention_scale,
+                       .sharing = &sharing_,
                        .window = layer.window});
   prepared_.prepare(context_, attended_.data(), num_rows_, q_dim, q_dim);
   add_to_residual(w.attention_out, w.post_attention_norm);

@@ -11,6 +11,7 @@
 #include "compute/context.hpp"
 #include "compute/ops/attention.hpp"
 #include "compute/ops/matmul.hpp"
+#include "compute/ops/shared_prefix.hpp"
 #include "core/ids.hpp"
 #include "models/architecture.hpp"
 #include "models/weights.hpp"
@@ -53,6 +54,7 @@ class decoder {
   const model_config* config_;
   const model_weights* weights_;
   std::size_t num_rows_ = 0;             // rows in x_ now
+  prefix_sharing sharing_;               // of the step's sequences
   activations prepared_;                 // input of the next product
   std::vector<float> x_;                 // (num_rows, width): the residual stream
   std::vector<float> normed_;            // (num_rows, width)

@@ -1,4 +1,4 @@
-// The attention kernels for AVX-512.
+// The attention kernels for AVX-512, integer dot products included.
 #include <immintrin.h>
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 // g++ 12 takes the undefined pass-through operands of its own intrinsics for ours (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 
 namespace quire {
 namespace {
@@ -29,6 +29,16 @@ constexpr std::size_t multiply_vecs = 4;
 
 #include "compute/isa/attention.inl"
 
+#include "compute/isa/avx512_packed_attention.inl"
+
+constinit const packed_kernels avx512_packed{
+    .pack_queries = {nullptr, nullptr, pack_queries<kv_type::q8>, pack_queries<kv_type::q4>},
+    .pack_keys = {nullptr, nullptr, pack_keys<kv_type::q8>, pack_keys<kv_type::q4>},
+    .pack_values = {nullptr, nullptr, pack_values<kv_type::q8>, pack_values<kv_type::q4>},
+    .dot = dot_packed,
+    .weigh = weigh_packed,
+};
+
 }  // namespace
 
 constinit const attention_kernels avx512_attention{
@@ -44,6 +54,7 @@ constinit const attention_kernels avx512_attention{
     .multiply = multiply,
     .softmax_block = softmax_block,
     .scale = scale,
+    .packed = &avx512_packed,
 };
 
 }  // namespace quire

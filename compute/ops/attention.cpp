@@ -4,12 +4,13 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <new>
+#include <vector>
 
 #include "compute/attention_kernels.hpp"
 #include "compute/kernel_table.hpp"
 #include "compute/ops/attention_plan.hpp"
+#include "compute/ops/attention_scratch.hpp"
+#include "compute/ops/attention_tile.hpp"
 #include "core/check.hpp"
 
 namespace quire {
@@ -21,47 +22,6 @@ constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 // How far ahead of their use decoding asks for rows: memory takes as long as computing on some
 // pages.
 constexpr std::size_t pages_ahead = 4;
-
-// Keys that prefill decodes and multiplies at a time.
-constexpr std::uint32_t key_block = 64;
-
-// Cache-line aligned floats that grow and stay. What they held before growing is lost.
-class float_buffer {
- public:
-  float* reserve(std::size_t n) {
-    if (n > capacity_) {
-      data_.reset();
-      data_.reset(static_cast<float*>(::operator new(n * sizeof(float), alignment)));
-      capacity_ = n;
-      // Pads are read, and masked afterwards: they must hold something.
-      std::fill_n(data_.get(), n, 0.0f);
-    }
-    return data_.get();
-  }
-
- private:
-  static constexpr std::align_val_t alignment{64};
-  struct release {
-    void operator()(float* p) const noexcept { ::operator delete(p, alignment); }
-  };
-  std::unique_ptr<float[], release> data_;
-  std::size_t capacity_ = 0;
-};
-
-// Hands out aligned parts of one buffer.
-class carver {
- public:
-  explicit carver(float* base) noexcept : next_(base) {}
-  float* take(std::size_t n) noexcept {
-    float* part = next_;
-    next_ += rounded(n);
-    return part;
-  }
-  static constexpr std::size_t rounded(std::size_t n) noexcept { return (n + 15) / 16 * 16; }
-
- private:
-  float* next_;
-};
 
 float_buffer& thread_buffer() {
   thread_local float_buffer buffer;
@@ -82,29 +42,15 @@ paged_rows rows_of(const paged_kv& kv, const attention_sequence& sequence,
           .row_bytes_v = layout.row_bytes_v};
 }
 
-std::size_t page_offset(const paged_rows& rows, std::size_t position) noexcept {
-  return to_index(rows.table[position / rows.page_tokens]) * rows.page_bytes;
-}
-
-// Where a group's results over some positions go: unnormalized, with the maxima and sums they need.
-struct partial_result {
-  float* maxima;  // (rows)
-  float* sums;    // (rows)
-  float* values;  // (rows, padded_dim)
-};
-
-partial_result partial_at(float* base, std::size_t rows) noexcept {
-  return {base, base + rows, base + 2 * rows};
-}
-
 // One call of attention(): what its items share.
 class attention_run {
  public:
-  attention_run(const attention_args& args, const attention_kernels& kernels, attention_plan& plan,
-                float* partials) noexcept
+  attention_run(const attention_args& args, const attention_kernels& kernels, packed_parts packed,
+                attention_plan& plan, float* partials) noexcept
       : args_(args),
         layout_(*args.kv.layout),
         kernels_(kernels),
+        packed_(packed),
         plan_(plan),
         partials_(partials),
         dim_(padded_dim(layout_.head_dim)),
@@ -114,20 +60,23 @@ class attention_run {
     const attention_item& item = plan_.items()[index];
     const query_group& group = plan_.groups()[item.group];
     const std::size_t rows = group.num_queries * heads_per_kv_;
-    const bool whole = group.num_chunks == 1;
     carver scratch(thread_buffer().reserve(scratch_floats(rows)));
     float* own = scratch.take(partial_floats(rows, dim_));
     const partial_result result = partial_at(
-        whole ? own : partials_ + group.partial + item.chunk * partial_floats(rows, dim_), rows);
+        group.is_whole() ? own
+                         : partials_ + group.partial + item.chunk * partial_floats(rows, dim_),
+        rows);
     const float* queries = load_queries(group, scratch.take(rows * dim_));
-    if (group.blocked)
-      prefill(group, item, queries, scratch, result);
-    else
+    if (group.blocked) {
+      const auto ranges = visible_ranges(group, scratch.take_as<visible_range>(rows));
+      const paged_rows pages = rows_of_group(group);
+      const paged_rows after = rows_of_next(index);
+      attention_tile(kernels_, layout_, packed_, queries, ranges, scratch)
+          .run(pages, item.begin, item.end, next_run(index, after), result);
+    } else {
       decode(group, index, queries, scratch, result);
-    if (whole)
-      write(group, result);
-    else if (plan_.finish_chunk(item.group))
-      merge(group, partial_at(own, rows));
+    }
+    finish(group, item.group, result, own);
   }
 
  private:
@@ -135,19 +84,27 @@ class attention_run {
 
   std::size_t scratch_floats(std::size_t rows) const noexcept {
     const std::size_t decoding = carver::rounded(rows * score_stride);
-    const std::size_t prefilling = carver::rounded(rows * key_block) +
-                                   2 * carver::rounded(key_block * dim_) +
-                                   carver::rounded(transpose_rows * dim_);
+    const std::size_t blocked = carver::rounded(carver::floats_for<visible_range>(rows)) +
+                                attention_tile::scratch_floats(rows, dim_);
     return carver::rounded(partial_floats(rows, dim_)) + carver::rounded(rows * dim_) +
-           std::max(decoding, prefilling);
+           std::max(decoding, blocked);
+  }
+
+  const attention_sequence& sequence_of(const query_group& group,
+                                        std::size_t token) const noexcept {
+    return args_.sequences[group.members.empty() ? group.sequence : group.members[token]];
+  }
+  // The place of a group's token within its sequence's share of the step.
+  static std::uint32_t query_of(const query_group& group, std::size_t token) noexcept {
+    return group.members.empty() ? group.first_query + static_cast<std::uint32_t>(token) : 0;
   }
 
   // Copies the group's query rows, (rows, padded_dim), scaled for exponentials to base 2.
   const float* load_queries(const query_group& group, float* out) const noexcept {
-    const attention_sequence& sequence = args_.sequences[group.sequence];
     const float factor = args_.scale * log2_e;
     for (std::size_t t = 0; t < group.num_queries; ++t) {
-      const float* row = args_.q + (sequence.first_row + group.first_query + t) * args_.q_stride +
+      const float* row = args_.q +
+                         (sequence_of(group, t).first_row + query_of(group, t)) * args_.q_stride +
                          group.kv_head * heads_per_kv_ * layout_.head_dim;
       for (std::size_t h = 0; h < heads_per_kv_; ++h) {
         float* to = out + (t * heads_per_kv_ + h) * dim_;
@@ -159,24 +116,29 @@ class attention_run {
     return out;
   }
 
-  paged_rows rows_of_group(const query_group& group) const noexcept {
-    return rows_of(args_.kv, args_.sequences[group.sequence], group.kv_head);
+  std::span<const visible_range> visible_ranges(const query_group& group,
+                                                visible_range* out) const noexcept {
+    for (std::size_t t = 0; t < group.num_queries; ++t) {
+      const std::uint32_t position = sequence_of(group, t).first_position + query_of(group, t);
+      std::fill_n(out + t * heads_per_kv_, heads_per_kv_,
+                  visible_range{first_visible(position, args_.window), position + 1});
+    }
+    return {out, group.num_queries * heads_per_kv_};
   }
 
-  // Lists the rows of one part in the pages of [begin, end), at most `most` pages.
-  static row_fetch* list_rows(const paged_rows& rows, kv_part part, std::size_t begin,
-                              std::size_t end, std::size_t most, row_fetch* out) noexcept {
-    const bool keys = part == kv_part::key;
-    const std::size_t row_bytes = keys ? rows.row_bytes_k : rows.row_bytes_v;
-    for (std::size_t p = begin; p < end && most > 0; --most) {
-      const std::size_t slot = p % rows.page_tokens;
-      const std::size_t n = std::min(rows.page_tokens - slot, end - p);
-      *out++ = {rows.pages + page_offset(rows, p) + (keys ? rows.offset_k : rows.offset_v) +
-                    slot * row_bytes,
-                n * row_bytes};
-      p += n;
-    }
-    return out;
+  paged_rows rows_of_group(const query_group& group) const noexcept {
+    return rows_of(args_.kv, sequence_of(group, 0), group.kv_head);
+  }
+
+  // The next item in the list is most often this thread's next.
+  paged_rows rows_of_next(std::size_t index) const noexcept {
+    if (index + 1 >= plan_.items().size()) return {};
+    return rows_of_group(plan_.groups()[plan_.items()[index + 1].group]);
+  }
+  position_run next_run(std::size_t index, const paged_rows& rows) const noexcept {
+    if (index + 1 >= plan_.items().size()) return {};
+    const attention_item& next = plan_.items()[index + 1];
+    return {&rows, next.begin, next.end};
   }
 
   void decode(const query_group& group, std::size_t index, const float* queries, carver& scratch,
@@ -186,12 +148,14 @@ class attention_run {
     const attention_item& item = plan_.items()[index];
     const paged_rows rows = rows_of_group(group);
     constexpr std::size_t all = attention_plan::decode_chunk;
-    row_fetch* values = list_rows(rows, kv_part::key, item.begin, item.end, all, stream.data());
-    row_fetch* next = list_rows(rows, kv_part::value, item.begin, item.end, all, values);
-    if (index + 1 < plan_.items().size()) {  // most often this thread's next
+    row_fetch* values = stream.data() + list_stretches(rows, kv_part::key, item.begin, item.end,
+                                                       all, stream.data());
+    row_fetch* next =
+        values + list_stretches(rows, kv_part::value, item.begin, item.end, all, values);
+    if (index + 1 < plan_.items().size()) {
       const attention_item& after = plan_.items()[index + 1];
-      next = list_rows(rows_of_group(plan_.groups()[after.group]), kv_part::key, after.begin,
-                       after.end, pages_ahead, next);
+      next += list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, pages_ahead,
+                             next);
     }
     std::fill_n(next, pages_ahead, row_fetch{nullptr, 0});
     float* scores = scratch.take(heads_per_kv_ * score_stride);
@@ -206,122 +170,64 @@ class attention_run {
                                                              result.values, values + pages_ahead);
   }
 
-  void prefill(const query_group& group, const attention_item& item, const float* queries,
-               carver& scratch, const partial_result& result) const {
-    const paged_rows rows = rows_of_group(group);
-    const std::size_t num_rows = group.num_queries * heads_per_kv_;
-    prefill_buffers buffers{.queries = queries,
-                            .scores = scratch.take(num_rows * key_block),
-                            .keys = scratch.take(key_block * dim_),
-                            .values = scratch.take(key_block * dim_),
-                            .rows = scratch.take(transpose_rows * dim_)};
-    std::fill_n(result.maxima, num_rows, minus_infinity);
-    std::fill_n(result.sums, num_rows, 0.0f);
-    std::fill_n(result.values, num_rows * dim_, 0.0f);
-    // Blocks lie at multiples of their size, so that what a row sums up, and in which order, does
-    // not depend on how the prompt was cut.
-    for (std::uint32_t block = item.begin / key_block * key_block; block < item.end;
-         block += key_block) {
-      const std::uint32_t first = std::max(block, item.begin);
-      const std::uint32_t last = std::min(block + key_block, item.end);
-      load_block(rows, block, first, last, buffers);
-      attend_block(group, block, first, last, buffers, result);
+  // Writes or merges what the item was the last part of; `scratch` has room for the group's result.
+  void finish(const query_group& group, std::size_t index, const partial_result& result,
+              float* scratch) const noexcept {
+    if (group.is_whole()) return write(group, result);
+    if (group.members.empty()) {
+      if (plan_.finish_part(index)) merge(index, scratch);
+      return;
+    }
+    for (const std::uint32_t member : group.members) {
+      const std::size_t own = plan_.group_of(member, group.kv_head);
+      if (plan_.finish_part(own)) merge(own, scratch);
     }
   }
 
-  struct prefill_buffers {
-    const float* queries;  // (rows, padded_dim)
-    float* scores;         // (rows, key_block)
-    float* keys;           // (padded_dim, key_block)
-    float* values;         // (key_block, padded_dim)
-    float* rows;           // (transpose_rows, padded_dim)
+  // Where one row's share of a partial result lies.
+  struct part_row {
+    float max;
+    float sum;
+    const float* values;
   };
-
-  // Decodes the keys and values of positions [first, last) of the block that begins at `block`.
-  void load_block(const paged_rows& rows, std::uint32_t block, std::uint32_t first,
-                  std::uint32_t last, const prefill_buffers& buffers) const noexcept {
-    const auto decode_k = kernels_.decode[static_cast<std::size_t>(layout_.type_k)];
-    const auto decode_v = kernels_.decode[static_cast<std::size_t>(layout_.type_v)];
-    for (std::uint32_t p = first; p < last; ++p) {
-      const std::byte* page = rows.pages + page_offset(rows, p);
-      const std::size_t slot = p % rows.page_tokens;
-      const std::size_t row = p - block;
-      const std::size_t within = row % transpose_rows;
-      decode_k(page + rows.offset_k + slot * rows.row_bytes_k, rows.head_dim,
-               buffers.rows + within * dim_);
-      decode_v(page + rows.offset_v + slot * rows.row_bytes_v, rows.head_dim,
-               buffers.values + row * dim_);
-      if (within + 1 == transpose_rows || p + 1 == last)
-        kernels_.transpose(buffers.rows, dim_, dim_, buffers.keys + (row - within), key_block);
-    }
+  part_row row_of(std::size_t partial, std::size_t num_rows, std::size_t row) const noexcept {
+    const partial_result part = partial_at(partials_ + partial, num_rows);
+    return {part.maxima[row], part.sums[row], part.values + row * dim_};
   }
 
-  // Carries the online softmax of the group's rows on over positions [first, last).
-  void attend_block(const query_group& group, std::uint32_t block, std::uint32_t first,
-                    std::uint32_t last, const prefill_buffers& buffers,
-                    const partial_result& result) const noexcept {
-    const std::uint32_t position =
-        args_.sequences[group.sequence].first_position + group.first_query;
-    // Tokens before `from` come before all of these keys; the window of those from `to` on after.
-    const std::uint32_t from = first > position ? first - position : 0;
-    std::uint32_t to = group.num_queries;
-    if (args_.window != 0) {
-      const std::uint64_t reach = std::uint64_t{last} + args_.window - 1;
-      to = reach <= position
-               ? 0
-               : static_cast<std::uint32_t>(std::min<std::uint64_t>(to, reach - position));
-    }
-    if (from >= to) return;
-    const std::size_t first_row = from * heads_per_kv_;
-    const std::size_t num_rows = (to - from) * heads_per_kv_;
-    const std::size_t columns = padded_dim(last - block);
-    float* scores = buffers.scores + first_row * key_block;
-    float* values = result.values + first_row * dim_;
-    kernels_.multiply(buffers.queries + first_row * dim_, dim_, buffers.keys, key_block, num_rows,
-                      layout_.head_dim, columns, scores, key_block, false);
-    for (std::uint32_t t = from; t < to; ++t) {
-      const std::uint32_t own = position + t;
-      const std::uint32_t low = std::max(first, first_visible(own, args_.window)) - block;
-      const std::uint32_t high = std::min(last, own + 1) - block;
-      for (std::size_t r = t * heads_per_kv_; r < (t + 1) * heads_per_kv_; ++r) {
-        const float factor = kernels_.softmax_block(buffers.scores + r * key_block, columns, low,
-                                                    high, result.maxima[r], result.sums[r]);
-        if (factor != 1.0f) kernels_.scale(result.values + r * dim_, dim_, factor);
-      }
-    }
-    const std::size_t skipped = first - block;
-    kernels_.multiply(scores + skipped, key_block, buffers.values + skipped * dim_, dim_, num_rows,
-                      last - first, dim_, values, dim_, true);
-  }
-
-  // Merges the chunks of a group, in their order.
-  void merge(const query_group& group, const partial_result& result) const noexcept {
+  // Merges the parts of a group in the order of their positions.
+  void merge(std::size_t index, float* scratch) const noexcept {
+    const query_group& group = plan_.groups()[index];
     const std::size_t rows = group.num_queries * heads_per_kv_;
-    float* parts = partials_ + group.partial;
+    const partial_result result = partial_at(scratch, rows);
+    const auto shared = plan_.shared_parts(index);
     for (std::size_t r = 0; r < rows; ++r) {
+      const auto for_each_part = [&](auto&& body) {
+        for (const shared_part& part : shared)
+          body(row_of(part.partial, part.num_rows, part.first_row + r));
+        for (std::size_t c = 0; c < group.num_chunks; ++c)
+          body(row_of(group.partial + c * partial_floats(rows, dim_), rows, r));
+      };
       float max = minus_infinity;
-      for (std::size_t c = 0; c < group.num_chunks; ++c)
-        max = std::max(max, parts[c * partial_floats(rows, dim_) + r]);
+      for_each_part([&](const part_row& part) { max = std::max(max, part.max); });
       float* to = result.values + r * dim_;
       std::fill_n(to, dim_, 0.0f);
       float sum = 0.0f;
-      for (std::size_t c = 0; c < group.num_chunks; ++c) {
-        const partial_result part = partial_at(parts + c * partial_floats(rows, dim_), rows);
-        if (part.sums[r] == 0.0f) continue;  // the row sees nothing of this chunk
-        const float factor = std::exp2(part.maxima[r] - max);
-        sum += part.sums[r] * factor;
-        const float* from = part.values + r * dim_;
-        for (std::size_t d = 0; d < layout_.head_dim; ++d) to[d] += from[d] * factor;
-      }
+      for_each_part([&](const part_row& part) {
+        if (part.sum == 0.0f) return;  // the row sees nothing of this part
+        const float factor = std::exp2(part.max - max);
+        sum += part.sum * factor;
+        for (std::size_t d = 0; d < layout_.head_dim; ++d) to[d] += part.values[d] * factor;
+      });
       result.sums[r] = sum;
     }
     write(group, result);
   }
 
   void write(const query_group& group, const partial_result& result) const noexcept {
-    const attention_sequence& sequence = args_.sequences[group.sequence];
     for (std::size_t t = 0; t < group.num_queries; ++t) {
-      float* row = args_.out + (sequence.first_row + group.first_query + t) * args_.out_stride +
+      float* row = args_.out +
+                   (sequence_of(group, t).first_row + query_of(group, t)) * args_.out_stride +
                    group.kv_head * heads_per_kv_ * layout_.head_dim;
       for (std::size_t h = 0; h < heads_per_kv_; ++h) {
         const std::size_t r = t * heads_per_kv_ + h;
@@ -335,6 +241,7 @@ class attention_run {
   const attention_args& args_;
   const kv_layout& layout_;
   const attention_kernels& kernels_;
+  packed_parts packed_;
   attention_plan& plan_;
   float* partials_;
   std::size_t dim_;
@@ -369,7 +276,8 @@ void store_tokens(const attention_kernels& kernels, const paged_kv& kv,
       const std::size_t position = sequence.first_position + t;
       const std::size_t slot = position % layout.page_tokens;
       const std::size_t at = (sequence.first_row + t) * stride + head * layout.head_dim;
-      std::byte* page = kv.pages + page_offset(rows, position);
+      std::byte* page =
+          kv.pages + to_index(rows.table[position / rows.page_tokens]) * rows.page_bytes;
       encode_k(k + at, layout.head_dim, page + rows.offset_k + slot * rows.row_bytes_k);
       encode_v(v + at, layout.head_dim, page + rows.offset_v + slot * rows.row_bytes_v);
     }
@@ -410,10 +318,13 @@ void attention(const compute_context& context, const attention_args& args) {
   check_tables(args.kv, args.sequences);
   QUIRE_CHECK(args.num_heads != 0 && args.num_heads % args.kv.layout->kv_heads == 0,
               "query heads must be a multiple of key heads");
+  const attention_kernels& kernels = *context.kernels->attention;
+  const packed_parts packed = packed_parts::of(kernels, *args.kv.layout, context.row_independent);
   attention_plan& plan = reused_plan;
-  plan.make(args, context.row_independent);
+  plan.make(args,
+            {.row_independent = context.row_independent, .packed = packed.keys && packed.values});
   float* partials = reused_partials.reserve(plan.num_partial_floats());
-  const attention_run run(args, *context.kernels->attention, plan, partials);
+  const attention_run run(args, kernels, packed, plan, partials);
   plan.split().run(*context.threads, [&](std::size_t i) { run.run_item(i); });
 }
 

@@ -11,8 +11,8 @@
 
 namespace quire {
 
-/// One sequence's share of a step: `num_tokens` new tokens at positions first_position onwards. Their
-/// rows in q, k, v and out are first_row onwards.
+/// One sequence's share of a step: `num_tokens` new tokens at positions first_position onwards.
+/// Their rows in q, k, v and out are first_row onwards.
 struct attention_sequence {
   std::span<const page_id> table;    ///< pages covering [0, first_position + num_tokens)
   std::uint32_t first_position = 0;  ///< tokens already stored
@@ -33,21 +33,26 @@ void store_kv(const compute_context& context, const paged_kv& kv,
               std::span<const attention_sequence> sequences, const float* k, const float* v,
               std::size_t stride);
 
+class prefix_sharing;  // compute/ops/shared_prefix.hpp
+
 /// Computes softmax(scale * q k^T, causal) v for every new token of every sequence.
 struct attention_args {
   paged_kv kv;
   std::span<const attention_sequence> sequences;
-  const float* q = nullptr;    ///< (num_rows, num_heads * head_dim), stride q_stride
+  const float* q = nullptr;  ///< (num_rows, num_heads * head_dim), stride q_stride
   std::size_t q_stride = 0;
-  float* out = nullptr;        ///< (num_rows, num_heads * head_dim), stride out_stride
+  float* out = nullptr;  ///< (num_rows, num_heads * head_dim), stride out_stride
   std::size_t out_stride = 0;
-  std::uint32_t num_heads = 0; ///< query heads, a multiple of kv_heads
+  std::uint32_t num_heads = 0;  ///< query heads, a multiple of kv_heads
   float scale = 1.0f;
-  std::uint32_t window = 0;    ///< a token sees itself and window - 1 before it; 0: all before it
+  /// What find() found for these sequences: read once for all that share it. Null: nothing.
+  const prefix_sharing* sharing = nullptr;
+  std::uint32_t window = 0;  ///< a token sees itself and window - 1 before it; 0: all before it
 };
 
-/// Online softmax (Dao et al. 2022) over pages read in place, all query heads of one key head together,
-/// long contexts split over threads with a merge whose order does not depend on the threads.
+/// Online softmax (Dao et al. 2022) over pages read in place, all query heads of one key head
+/// together, long contexts split over threads with a merge whose order does not depend on the
+/// threads.
 void attention(const compute_context& context, const attention_args& args);
 
 }  // namespace quire

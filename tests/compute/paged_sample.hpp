@@ -113,6 +113,21 @@ struct paged_sample {
     return stored_value(layout.type(part), layout.head_dim, row, d);
   }
 
+  /// Returns a query as integer products see it: scaled for exponentials to base 2, per 32 values
+  /// rounded to 1/127 of the largest, and scaled back.
+  std::vector<float> rounded_query(const float* q, float scale) const {
+    std::vector<float> out(q, q + layout.head_dim);
+    const float factor = scale * 1.44269504088896341f;
+    for (std::uint32_t first = 0; first < layout.head_dim; first += 32) {
+      const std::uint32_t last = std::min(layout.head_dim, first + 32);
+      float most = 0;
+      for (std::uint32_t d = first; d < last; ++d) most = std::max(most, std::fabs(q[d] * factor));
+      for (std::uint32_t d = first; d < last; ++d)
+        out[d] = std::nearbyint(q[d] * factor * (127.0f / most)) * (most / 127.0f) / factor;
+    }
+    return out;
+  }
+
   /// Returns softmax(scale q k) v of one new token and query head, straight from the definition.
   std::vector<double> expected(std::uint32_t sequence, std::uint32_t token, std::uint32_t head,
                                const float* q, double scale, std::uint32_t window) const {
