@@ -1,7 +1,7 @@
-// Times the matrix products of SmolLM2-135M's shapes for every row regime and tensor type, as shares of
-// the machine's limits. Weights are cold: enough copies are cycled through to exceed the caches.
+// Times matrix products for every row regime and tensor type, as shares of the machine's limits, which
+// are measured in the same run. By default the shapes of SmolLM2-135M. Weights are cold: enough copies are
+// cycled through to exceed the caches. With --threads 1 times are processor time.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -12,14 +12,13 @@
 
 #include "bench/machine_limits.hpp"
 #include "compute/kernel_table.hpp"
+#include "compute/matmul_kernels.hpp"
 #include "compute/ops/matmul.hpp"
 #include "core/half.hpp"
 
 using namespace quire;
 
 namespace {
-
-using clock_type = std::chrono::steady_clock;
 
 struct options {
   std::string isa = "auto";
@@ -28,6 +27,7 @@ struct options {
   std::vector<std::size_t> rows{1, 2, 4, 8, 16, 32, 64, 128, 512};
   std::vector<std::string> shapes{"576x576", "192x576", "1536x576", "576x1536", "49152x576"};
   bool model = true;
+  int wide_rows = -1;  // from how many rows on wide products are used; -1: as the ISA has it
   double seconds = 0.1;  // per measurement
 };
 
@@ -53,7 +53,7 @@ options parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (i + 1 >= argc) stop("usage: [--isa NAME] [--threads N] [--types A,B] [--rows 1,8] "
-                            "[--shapes 576x576] [--seconds S] [--model 0|1]");
+                            "[--shapes 576x576] [--seconds S] [--model 0|1] [--wide ROWS]");
     const std::string value = argv[++i];
     if (flag == "--isa") o.isa = value;
     else if (flag == "--threads") o.threads = std::stoul(value);
@@ -61,6 +61,7 @@ options parse(int argc, char** argv) {
     else if (flag == "--shapes") o.shapes = split(value);
     else if (flag == "--seconds") o.seconds = std::stod(value);
     else if (flag == "--model") o.model = value != "0";
+    else if (flag == "--wide") o.wide_rows = std::stoi(value);
     else if (flag == "--rows") {
       o.rows.clear();
       for (const auto& item : split(value)) o.rows.push_back(std::stoul(item));
@@ -129,23 +130,24 @@ void check_answer(const compute_context& context, const packed_matrix& w) {
     difference += std::pow(static_cast<double>(actual[i]) - static_cast<double>(expected[i]), 2);
     norm += std::pow(static_cast<double>(expected[i]), 2);
   }
-  if (!(norm > 0.0) || !(difference <= 1e-9 * norm))
+  // A wide product rounds both operands to 8 bits: a relative error of 2^-8 each at most.
+  const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(w.type()), rows, false);
+  if (!(norm > 0.0) || !(difference <= (wide ? 0x1p-14 : 1e-9) * norm))
     stop("the answer is wrong for " + std::string(traits_of(w.type()).name));
 }
 
 /// Returns the median seconds of one call of body(i).
 template <class Body>
-double median_seconds(double budget, Body&& body) {
+double median_seconds(const arena& threads, double budget, Body&& body) {
   std::vector<double> times;
-  const auto begin = clock_type::now();
   std::size_t i = 0;
   body(i++);  // warm up
+  const double begin = bench::bench_seconds(threads);
   do {
-    const auto start = clock_type::now();
+    const double start = bench::bench_seconds(threads);
     body(i++);
-    times.push_back(std::chrono::duration<double>(clock_type::now() - start).count());
-  } while (times.size() < 5 ||
-           std::chrono::duration<double>(clock_type::now() - begin).count() < budget);
+    times.push_back(bench::bench_seconds(threads) - start);
+  } while (times.size() < 5 || bench::bench_seconds(threads) - begin < budget);
   std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2),
                    times.end());
   return times[times.size() / 2];
@@ -166,7 +168,7 @@ void bench_shape(const compute_context& context, const options& o, const limits&
     activations prepared;
     const arena::hot awake(*context.threads);
     prepared.prepare(context, x.data(), rows, cols, cols);
-    const double seconds = median_seconds(o.seconds, [&](std::size_t i) {
+    const double seconds = median_seconds(*context.threads, o.seconds, [&](std::size_t i) {
       const matmul_target target{&copies[i % copies.size()], out.data(), outputs, false};
       matmul(context, prepared, {&target, 1});
     });
@@ -210,7 +212,7 @@ void bench_model(const compute_context& context, const options& o, const limits&
     std::vector<float> b(rows * hidden);
     activations prepared;
     const arena::hot awake(*context.threads);
-    const double seconds = median_seconds(5 * o.seconds, [&](std::size_t) {
+    const double seconds = median_seconds(*context.threads, 5 * o.seconds, [&](std::size_t) {
       for (const layer& l : model) {
         const matmul_target qkv[] = {{&l.q, a.data(), dim + 2 * kv, false},
                                      {&l.k, a.data() + dim, dim + 2 * kv, false},
@@ -245,12 +247,19 @@ int main(int argc, char** argv) {
   const auto kernels = select_kernels(o.isa);
   if (!kernels) stop(kernels.error().message);
   arena threads(o.threads);
-  const compute_context context{*kernels, &threads};
-  const auto peak = bench::dot_product_peak(threads);
+  matmul_kernels products = *(*kernels)->matmul;
+  if (o.wide_rows >= 0) products.wide_rows.fill(static_cast<std::uint16_t>(o.wide_rows));
+  kernel_table table = **kernels;
+  table.matmul = &products;
+  const compute_context context{&table, &threads};
+  const auto peak = bench::dot_product_peak(threads, table.name);
   const limits limit{bench::stream_read_limit(threads), peak.macs_per_second};
-  std::printf("isa %s, %zu threads; stream read %.1f GB/s, %s %.0f GMAC/s\n",
-              std::string(isa_name(**kernels)).c_str(), threads.num_threads(),
-              limit.read_bytes * 1e-9, peak.instruction.c_str(), limit.macs * 1e-9);
+  std::printf("isa %s, %zu threads; stream read %.1f GB/s, %s %.0f GMAC/s",
+              std::string(table.name).c_str(), threads.num_threads(), limit.read_bytes * 1e-9,
+              peak.instruction.c_str(), limit.macs * 1e-9);
+  if (table.name == "amx")
+    std::printf(", tdpbf16ps %.0f GMAC/s", bench::tile_peak(threads).macs_per_second * 1e-9);
+  std::printf("\n");
   for (const auto& name : o.types) {
     if (o.model) bench_model(context, o, limit, type_named(name));
     for (const auto& shape : o.shapes) {

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace quire {
 
@@ -65,6 +66,10 @@ struct matmul_task {
 /// of the two is taken; see uses_wide().
 struct matmul_kernels {
   using product_function = void (*)(const matmul_task&) noexcept;
+  // What multiplies, for people to read: int8 and f32 activations in `product`, wide products.
+  std::string_view int8_instruction;
+  std::string_view f32_instruction;
+  std::string_view wide_instruction;
   /// The product of up to 16 rows for each type; null where there is none.
   std::array<product_function, 32> product{};
   /// The product of many rows; null where there is none.

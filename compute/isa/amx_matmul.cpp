@@ -125,6 +125,9 @@ constexpr std::uint16_t wide_rows = 32;
 template <class Tiles, tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "vpdpbusd zmm, whole groups of 16 rows tdpbssd";
+  table.f32_instruction = "vfmadd zmm";
+  table.wide_instruction = "tdpbf16ps";
   const auto put = [&](tensor_type type, auto few, auto many) {
     table.product[static_cast<std::size_t>(type)] = few;
     table.wide_product[static_cast<std::size_t>(type)] = many;

@@ -22,8 +22,9 @@ namespace {
 template <tensor_type Type>
 struct plain_bf16_weights {
   // noipa: see zmm_bf16_weights.
-  [[gnu::noipa]] static void unpack(const std::byte* panel, std::size_t cols, std::size_t first, std::size_t blocks,
-                     std::byte* operands) noexcept {
+  [[gnu::noipa]] static void unpack(const std::byte* panel, std::size_t cols, std::size_t first,
+                                    std::size_t blocks, std::size_t /*ahead*/,
+                                    std::byte* operands) noexcept {
     std::array<float, slice_blocks * code_block> values{};
     const std::size_t begin = first * code_block;
     const std::size_t count = std::min(blocks * code_block, cols - begin);
@@ -123,6 +124,9 @@ void round_bf16(const float* x, std::size_t stride, std::size_t num_rows, std::s
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "plain C++";
+  table.f32_instruction = "plain C++";
+  table.wide_instruction = "plain C++";
   const auto put = [&](tensor_type type, auto few, auto many) {
     table.product[static_cast<std::size_t>(type)] = few;
     table.wide_product[static_cast<std::size_t>(type)] = many;

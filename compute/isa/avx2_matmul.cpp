@@ -96,6 +96,8 @@ struct avx2_dot {
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "vpmaddubsw ymm";
+  table.f32_instruction = "vfmadd ymm";
   ((table.product[static_cast<std::size_t>(Types)] = quantized_product<avx2_dot, Types>), ...);
   table.product[static_cast<std::size_t>(tensor_type::f32)] = avx2_f32_product;
   table.product[static_cast<std::size_t>(tensor_type::f16)] = avx2_f16_product;

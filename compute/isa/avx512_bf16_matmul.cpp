@@ -113,6 +113,9 @@ namespace {
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "vpdpbusd zmm";
+  table.f32_instruction = "vfmadd zmm";
+  table.wide_instruction = "vdpbf16ps zmm";
   ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
   const auto put_float = [&](tensor_type type, auto few, auto many, std::uint16_t rows) {
     table.product[static_cast<std::size_t>(type)] = few;
@@ -120,8 +123,9 @@ constexpr matmul_kernels make_table() {
     table.wide_rows[static_cast<std::size_t>(type)] = rows;
   };
   using enum tensor_type;
+  // Measured on Zen 5, 2048 x 2048: 8 rows take as long either way, F16 a little longer.
   put_float(f32, avx512_f32_product, nullptr, 0);
-  put_float(f16, avx512_f16_product, wide_product<zmm_bf16_core, zmm_bf16_weights<f16>>, 8);
+  put_float(f16, avx512_f16_product, wide_product<zmm_bf16_core, zmm_bf16_weights<f16>>, 10);
   put_float(bf16, avx512_bf16_product, wide_product<zmm_bf16_core, zmm_bf16_weights<bf16>>, 8);
   table.quantize = avx512_quantize;
   table.round_bf16 = avx512_round_bf16;

@@ -122,6 +122,8 @@ namespace {
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "vpdpbusd zmm";
+  table.f32_instruction = "vfmadd zmm";
   ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
   table.product[static_cast<std::size_t>(tensor_type::f32)] = avx512_f32_product;
   table.product[static_cast<std::size_t>(tensor_type::f16)] = avx512_f16_product;

@@ -110,6 +110,8 @@ namespace {
 template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
+  table.int8_instruction = "plain C++";
+  table.f32_instruction = "plain C++";
   ((table.product[static_cast<std::size_t>(Types)] = scalar_product<Types>), ...);
   table.product[static_cast<std::size_t>(tensor_type::f32)] = scalar_f32_product;
   table.product[static_cast<std::size_t>(tensor_type::f16)] = scalar_f16_product;

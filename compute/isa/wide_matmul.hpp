@@ -59,8 +59,9 @@ void multiply_wide_panels(const matmul_task& task, std::size_t panel) noexcept {
   for (std::size_t first = 0; first < num_blocks; first += slice_blocks) {
     const std::size_t blocks = std::min(slice_blocks, num_blocks - first);
     for (std::size_t p = 0; p < Panels; ++p)
+      // The panels after these are asked for meanwhile: computing would hide the wait for memory.
       Weights::unpack(task.panels + (panel + p) * task.panel_bytes, task.cols, first, blocks,
-                      operands + p * slice_blocks * bf16_tile_bytes);
+                      Panels * task.panel_bytes, operands + p * slice_blocks * bf16_tile_bytes);
     const std::size_t output = panel * panel_outputs;
     std::size_t row = 0;
     for (; row + group_rows < task.num_rows; row += 2 * group_rows)

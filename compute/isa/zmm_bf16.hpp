@@ -78,13 +78,18 @@ QUIRE_INLINE void pair_floats(const std::byte* lines, std::size_t inputs, std::b
 /// The `Weights` of wide_matmul.hpp.
 template <tensor_type Type>
 struct zmm_bf16_weights {
-  /// Dequantizes blocks [first, first + blocks) of a panel to consecutive operand tiles. g++ 12 drops the
-  /// call for Q2_K as a dead store if it may look inside.
-  [[gnu::noipa]] static void unpack(const std::byte* panel, std::size_t cols, std::size_t first, std::size_t blocks,
-                     std::byte* operands) noexcept {
+  /// Dequantizes blocks [first, first + blocks) of a panel to consecutive operand tiles, and asks for
+  /// the weights `ahead` bytes further on. g++ 12 drops the call for Q2_K as a dead store if it may look
+  /// inside.
+  [[gnu::noipa]] static void unpack(const std::byte* panel, std::size_t cols, std::size_t first,
+                                    std::size_t blocks, std::size_t ahead,
+                                    std::byte* operands) noexcept {
     if constexpr (is_float(Type)) {
       for (std::size_t b = 0; b < blocks; ++b) {
         const std::size_t k = (first + b) * code_block;
+#pragma GCC unroll 16
+        for (std::size_t line = 0; line < code_block * 32; line += 64)
+          __builtin_prefetch(panel + ahead + 32 * k + line, 0, 2);
         pair_floats<Type>(panel + 32 * k, std::min(cols - k, code_block),
                           operands + b * bf16_tile_bytes);
       }
@@ -96,6 +101,7 @@ struct zmm_bf16_weights {
         const panel_cursor at{panel + block / scale_blocks * scale_stride_of(Type),
                               panel + layout.subs_at + block * sub_stride_of(Type),
                               panel + layout.codes_at + block * code_stride_of(Type)};
+        prefetch<Type>(at, ahead);
         dequantize<Type>(at, operands + b * bf16_tile_bytes);
       }
     }

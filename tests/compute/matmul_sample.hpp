@@ -1,4 +1,4 @@
-// Random weight matrices and activations for the tests of products, and how far results may differ.
+// Random weight matrices and activations for the tests of products.
 #pragma once
 
 #include <algorithm>
@@ -8,70 +8,14 @@
 #include <utility>
 #include <vector>
 
-#include "compute/dequantize.hpp"
 #include "compute/kernel_table.hpp"
 #include "compute/ops/matmul.hpp"
 #include "compute/packed_format.hpp"
+#include "tests/compute/product_bounds.hpp"
 #include "tests/compute/random_blocks.hpp"
 #include "tests/support/catch.hpp"
 
 namespace quire::test {
-
-inline constexpr float half_max = 65504.0f;
-
-/// Overwrites the halves of a block (scales d and m) with finite values of about `magnitude`.
-inline void set_scales(tensor_type type, std::byte* block, splitmix64& random, float magnitude) {
-  const auto put = [&](std::size_t at) {
-    const half h = to_half(std::clamp(magnitude * random.uniform(), -half_max, half_max));
-    std::memcpy(block + at, &h, sizeof h);
-  };
-  switch (type) {
-    using enum tensor_type;
-    case q4_0:
-    case q5_0:
-    case q8_0:
-    case iq4_nl:
-    case iq4_xs: return put(0);
-    case q4_1:
-    case q5_1:
-    case q4_k:
-    case q5_k: put(0); return put(2);
-    case q2_k: put(80); return put(82);
-    case q3_k: return put(108);
-    case q6_k: return put(208);
-    case f32:
-    case f16:
-    case bf16: return;
-  }
-}
-
-struct test_matrix {
-  tensor_type type = tensor_type::f32;
-  std::vector<std::byte> blocks;
-  std::vector<float> values;       // (rows, cols), decoded
-  std::vector<double> magnitudes;  // (rows, cols): |d code| + |m|, the terms that a weight is the sum of
-  std::size_t rows = 0;
-  std::size_t cols = 0;
-};
-
-/// Decodes the blocks of a matrix.
-inline void decode_blocks(test_matrix& m) {
-  m.values.resize(m.rows * m.cols);
-  REQUIRE(dequantize_row(m.type, m.blocks, m.values));
-  m.magnitudes.resize(m.values.size());
-  const quant_formula formula = formula_of(m.type);
-  const auto& traits = traits_of(m.type);
-  for (std::size_t i = 0; i < m.values.size(); ++i) {
-    m.magnitudes[i] = std::fabs(static_cast<double>(m.values[i]));
-    if (!formula.minimum) continue;
-    quant_block parts;
-    split_block(m.type, m.blocks.data() + i / traits.block_values * traits.block_bytes, parts);
-    const std::size_t at = i % traits.block_values;
-    double minimum = static_cast<double>(to_float(parts.m));
-    if (formula.scale_values != 0) minimum *= -parts.mins[at / formula.scale_values];
-    m.magnitudes[i] = std::fabs(static_cast<double>(m.values[i]) - minimum) + std::fabs(minimum);
-  }
-}
 
 inline test_matrix random_matrix(const tensor_type_traits& traits, std::size_t rows, std::size_t cols,
                           float magnitude, std::uint64_t seed) {
@@ -126,54 +70,8 @@ inline std::vector<float> product(const compute_context& context, const packed_m
   return out;
 }
 
-/// Tables to test against the scalar one: all others that this machine can run, AMX's kernels over
-/// software tiles included.
-inline std::vector<const kernel_table*> vector_kernels() {
-  std::vector<const kernel_table*> tables;
-  for (const auto list : {compiled_kernels(), emulated_kernels()})
-    for (const kernel_table* table : list)
-      if (table->runnable() && table->name != "scalar") tables.push_back(table);
-  return tables;
-}
-
-inline const kernel_table* scalar_kernels() { return runnable_kernels().back(); }
-
 inline std::size_t columns_for(const tensor_type_traits& traits, std::size_t blocks) {
   return traits.block_values == 1 ? 29 * blocks : traits.block_values * blocks;
-}
-
-/// The sum over k of the magnitudes of what is added up for one output. An int8 activation is at most
-/// the largest of its block of 32.
-inline double sum_of_magnitudes(const test_matrix& m, const float* x, std::size_t row) {
-  double sum = 0.0;
-  for (std::size_t begin = 0; begin < m.cols; begin += 32) {
-    const std::size_t end = std::min(begin + 32, m.cols);
-    double most = 0.0;
-    for (std::size_t k = begin; k < end; ++k)
-      most = std::max(most, std::fabs(static_cast<double>(x[k])));
-    for (std::size_t k = begin; k < end; ++k)
-      sum += m.magnitudes[row * m.cols + k] *
-             (is_float(m.type) ? std::fabs(static_cast<double>(x[k])) : most);
-  }
-  return sum;
-}
-
-/// How far two products of the same operands may differ, in units of the sum of magnitudes: half an
-/// epsilon per rounding, on either side. Float weights: one rounding per input. Quantized ones: integer
-/// sums are exact (below 2^24); per half block of 16 inputs a scaled sum and a minimum are added, which
-/// makes 2 additions per 16 inputs, and each term has been rounded at most 6 times (its sub-scale and the
-/// scale of the activations, the activations' sum, the products of these).
-inline double rounding(tensor_type type, std::size_t cols) {
-  const double additions = is_float(type) ? static_cast<double>(cols) : static_cast<double>(cols) / 8.0;
-  return (additions + 6.0) * static_cast<double>(std::numeric_limits<float>::epsilon());
-}
-
-// What gets lost where a result, or a scale of it, falls below the smallest normal number; the kernels
-// treat activations below 1e-36 as zero.
-inline double underflow(const test_matrix& m, std::size_t row) {
-  double sum = 1e-37;
-  for (std::size_t k = 0; k < m.cols; ++k) sum += m.magnitudes[row * m.cols + k] * 1e-37;
-  return sum;
 }
 
 /// Requires that each output is within `relative` times its sum of magnitudes of what is expected.

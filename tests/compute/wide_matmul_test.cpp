@@ -25,26 +25,6 @@ struct all_wide {
   kernel_table table;
 };
 
-bool has_wide(const kernel_table& table, tensor_type type) {
-  return table.matmul->wide_product[static_cast<std::size_t>(type)] != nullptr;
-}
-
-std::vector<double> exact_product(const test_matrix& m, const std::vector<float>& x,
-                                  std::size_t num_rows) {
-  std::vector<double> out(num_rows * m.rows);
-  for (std::size_t r = 0; r < num_rows; ++r)
-    for (std::size_t n = 0; n < m.rows; ++n)
-      for (std::size_t k = 0; k < m.cols; ++k)
-        out[r * m.rows + n] += static_cast<double>(m.values[n * m.cols + k]) *
-                               static_cast<double>(x[r * m.cols + k]);
-  return out;
-}
-
-/// The operands' errors, 2^-8 each and their product; a few roundings of the scales before; and the sum.
-double wide_rounding(std::size_t cols) {
-  return 0x1p-7 + 0x1p-16 + 0x1p-20 + rounding(tensor_type::f32, cols);
-}
-
 }  // namespace
 
 TEST_CASE("wide products are exact up to the rounding of operands to bfloat16", "[isa]") {

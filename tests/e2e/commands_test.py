@@ -82,6 +82,30 @@ class Inspect(unittest.TestCase):
         self.assertEqual(sum(t["bytes"] for t in report["tensors"]),
                          sum(t["bytes"] for t in report["tensor_types"].values()))
 
+    def test_the_processor_is_described_as_the_system_sees_it(self):
+        done = quire("inspect", "--cpu", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        found = json.loads(done.stdout)
+        with open("/proc/cpuinfo") as file:
+            flags = next(line for line in file if line.startswith("flags")).split()
+        for name, present in found["features"].items():
+            if not name.startswith("amx"):  # the system may hide these from programs by other means
+                self.assertEqual(present, name in flags, name)
+        self.assertEqual(found["cpu"]["cores"], len(os.sched_getaffinity(0)))
+        isas = {isa["name"]: isa for isa in found["isas"]}
+        self.assertTrue(isas["scalar"]["available"])
+        self.assertEqual([name for name, isa in isas.items() if isa["chosen"]], [found["isa"]])
+        for name, isa in isas.items():
+            self.assertEqual(isa["available"], isa["missing"] == "", name)
+            forced = quire("inspect", "--cpu", "--json", "--isa", name)
+            if isa["available"]:
+                self.assertEqual(json.loads(forced.stdout)["isa"], name)
+            else:
+                self.assertEqual(forced.returncode, 2)
+                self.assertIn(isa["missing"].encode(), forced.stderr)
+                self.assertIn(b"scalar", forced.stderr)  # names what there is
+        self.assertEqual(len(found["kernels"]), 15)
+
     def test_a_file_that_is_no_model_is_exit_code_2(self):
         self.assertEqual(quire("inspect", __file__).returncode, 2)
         self.assertEqual(quire("inspect", "no/such/file.gguf").returncode, 2)
