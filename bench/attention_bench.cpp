@@ -1,5 +1,5 @@
 // Times attention over paged keys and values for the shapes of real models: decoding at several
-// batch sizes and depths, and prefill. Every layer of a step has its own pages, so caches are as
+// batch sizes and depths, prefill, a prefix that all share, pages that lie apart. Every layer of a step has its own pages, so caches are as
 // cold as in a real step. The answer is checked against the scalar kernels before anything is
 // timed.
 #include <sys/mman.h>
@@ -18,6 +18,7 @@
 #include "bench/machine_limits.hpp"
 #include "compute/context.hpp"
 #include "compute/ops/attention.hpp"
+#include "compute/ops/shared_prefix.hpp"
 
 using namespace quire;
 
@@ -46,6 +47,8 @@ struct options {
   std::vector<scenario> scenarios{{1, 200, 1},  {64, 200, 1}, {1, 2048, 1},
                                   {1, 7936, 1}, {1, 0, 512},  {1, 2048, 512}};
   double seconds = 0.5;  // per measurement
+  std::uint32_t shared = 0;        // leading positions that all sequences share
+  bool shuffled = false;           // pages in random places instead of one after the other
 };
 
 [[noreturn]] void stop(const std::string& message) {
@@ -60,7 +63,7 @@ options parse(int argc, char** argv) {
     if (i + 1 >= argc)
       stop(
           "usage: [--isa NAME] [--threads N] [--model NAME] [--types q8,f16] [--seconds S] "
-          "[--scenarios SEQUENCESxSTORED+ADDED,...]");
+          "[--scenarios SEQUENCESxSTORED+ADDED,...] [--shared POSITIONS] [--pages adjacent|shuffled]");
     std::istringstream value(argv[i + 1]);
     std::string item;
     if (flag == "--isa")
@@ -71,7 +74,13 @@ options parse(int argc, char** argv) {
       value >> o.model;
     else if (flag == "--seconds")
       value >> o.seconds;
-    else if (flag == "--types") {
+    else if (flag == "--shared")
+      value >> o.shared;
+    else if (flag == "--pages") {
+      value >> item;
+      if (item != "adjacent" && item != "shuffled") stop("pages are adjacent or shuffled");
+      o.shuffled = item == "shuffled";
+    } else if (flag == "--types") {
       o.types.clear();
       while (std::getline(value, item, ',')) o.types.push_back(item);
     } else if (flag == "--scenarios") {
@@ -115,21 +124,25 @@ class page_memory {
 // The sequences of a step with their pages: laid out one after the other, filled with noise.
 class workload {
  public:
-  workload(const model_shape& shape, kv_type type, const scenario& s)
+  workload(const model_shape& shape, kv_type type, const scenario& s, const options& o)
       : shape_(shape),
         scenario_(s),
         layout_(
             kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, type, type).value()) {
     const std::uint32_t pages_each = (s.stored + s.added + 15) / 16;
     pages_.reset(std::size_t{pages_each} * s.sequences * layout_.page_bytes);
+    std::mt19937 random(1);
+    std::vector<page_id> ids;
+    for (std::uint32_t i = 0; i < pages_each * s.sequences; ++i) ids.push_back(page_id{i});
+    if (o.shuffled) std::shuffle(ids.begin(), ids.end(), random);
     for (std::uint32_t i = 0; i < s.sequences; ++i) {
-      tables_.emplace_back();
-      for (std::uint32_t p = 0; p < pages_each; ++p)
-        tables_.back().push_back(page_id{i * pages_each + p});
+      const auto first = ids.begin() + static_cast<std::ptrdiff_t>(std::size_t{i} * pages_each);
+      tables_.emplace_back(first, first + pages_each);
+      std::copy_n(tables_[0].begin(), std::min(o.shared, s.stored) / 16, tables_[i].begin());
     }
     for (std::uint32_t i = 0; i < s.sequences; ++i)
       sequences_.push_back({tables_[i], s.stored, s.added, i * s.added});
-    std::mt19937 random(1);
+    sharing_.find(sequences_, 16);
     std::normal_distribution<float> normal;
     const std::size_t rows = std::size_t{s.sequences} * s.added;
     q_.resize(rows * shape.heads * shape.head_dim);
@@ -165,6 +178,7 @@ class workload {
                         .out_stride = width,
                         .num_heads = shape_.heads,
                         .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)),
+                        .sharing = &sharing_,
                         .window = shape_.window});
     return out_;
   }
@@ -197,6 +211,7 @@ class workload {
   page_memory pages_;
   std::vector<std::vector<page_id>> tables_;
   std::vector<attention_sequence> sequences_;
+  prefix_sharing sharing_;
   std::vector<float> q_;
   std::vector<float> kv_;
   std::vector<float> out_;
@@ -261,7 +276,7 @@ int main(int argc, char** argv) {
     for (const auto& name : o.types) {
       const auto type = parse_kv_type(name);
       if (!type) stop("unknown type " + name);
-      workload work(*shape, *type, s);
+      workload work(*shape, *type, s, o);
       work.fill(context);
       check(context, work, *type == kv_type::q8 || *type == kv_type::q4);
       arena::hot awake(threads);

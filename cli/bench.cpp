@@ -73,7 +73,8 @@ class bench_session {
       const nlohmann::ordered_json extra{{"streams", streams},
                                          {"prompt", shape.prompt},
                                          {"gen", shape.gen},
-                                         {"shared_prefix", shape.shared_prefix}};
+                                         {"shared_prefix", shape.shared_prefix},
+                                         {"warm", shape.warm}};
       auto line = measure("streams", "decode_tok_s", extra, [&] { return runner_.streams(shape); });
       if (!line) return tl::unexpected(line.error());
     }
@@ -213,6 +214,8 @@ void add_bench(program& quire) {
   command
       ->add_option("--shared-prefix", shape.shared_prefix, "Prompt tokens that all streams share")
       ->capture_default_str();
+  command->add_flag("--warm", shape.warm,
+                    "Compute the prompts of the streams beforehand, so that decoding alone is timed");
   command->add_option("--depth", options->depth, "Tokens before the measured ones in pp and tg")
       ->capture_default_str();
   command->add_option("--repeat", options->repeat, "Repeats of each test; medians are printed")

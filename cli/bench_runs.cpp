@@ -160,7 +160,9 @@ result<measurement> bench_runner::streams(const streams_shape& shape) {
   for (std::uint32_t i = 0; i < shape.streams; ++i)
     prompts.push_back(prefix.empty() ? prompts_.prompt(shape.prompt)
                                      : prompts_.prompt_after(prefix, shape.prompt));
-  auto done = run(std::move(prompts), shape.gen, shape.shared_prefix > 0);
+  if (shape.warm)
+    if (auto warm = run(prompts, 1, true); !warm) return tl::unexpected(warm.error());
+  auto done = run(std::move(prompts), shape.gen, shape.warm || shape.shared_prefix > 0);
   if (!done) return tl::unexpected(done.error());
 
   const auto start = done->front().submitted;

@@ -22,6 +22,7 @@ struct streams_shape {
   std::uint32_t prompt = 128;       ///< tokens per prompt
   std::uint32_t gen = 64;           ///< tokens per answer
   std::uint32_t shared_prefix = 0;  ///< leading prompt tokens that all streams share
+  bool warm = false;                ///< compute the prompts beforehand: decoding alone is timed
 };
 
 class bench_runner {
