@@ -1,7 +1,7 @@
 // Times attention over paged keys and values for the shapes of real models: decoding at several
-// batch sizes and depths, prefill, a prefix that all share, pages that lie apart. Every layer of a step has its own pages, so caches are as
-// cold as in a real step. The answer is checked against the scalar kernels before anything is
-// timed.
+// batch sizes and depths, prefill, a prefix that all share, pages that lie apart. Every layer of a
+// step has its own pages, so caches are as cold as in a real step. The answer is checked against
+// the scalar kernels before anything is timed.
 #include <sys/mman.h>
 #include <time.h>
 
@@ -46,9 +46,9 @@ struct options {
   std::vector<std::string> types{"f16", "q8", "q4"};
   std::vector<scenario> scenarios{{1, 200, 1},  {64, 200, 1}, {1, 2048, 1},
                                   {1, 7936, 1}, {1, 0, 512},  {1, 2048, 512}};
-  double seconds = 0.5;  // per measurement
-  std::uint32_t shared = 0;        // leading positions that all sequences share
-  bool shuffled = false;           // pages in random places instead of one after the other
+  double seconds = 0.5;      // per measurement
+  std::uint32_t shared = 0;  // leading positions that all sequences share
+  bool shuffled = false;     // pages in random places instead of one after the other
 };
 
 [[noreturn]] void stop(const std::string& message) {
@@ -63,7 +63,8 @@ options parse(int argc, char** argv) {
     if (i + 1 >= argc)
       stop(
           "usage: [--isa NAME] [--threads N] [--model NAME] [--types q8,f16] [--seconds S] "
-          "[--scenarios SEQUENCESxSTORED+ADDED,...] [--shared POSITIONS] [--pages adjacent|shuffled]");
+          "[--scenarios SEQUENCESxSTORED+ADDED,...] [--shared POSITIONS] [--pages "
+          "adjacent|shuffled]");
     std::istringstream value(argv[i + 1]);
     std::string item;
     if (flag == "--isa")

@@ -214,8 +214,9 @@ void add_bench(program& quire) {
   command
       ->add_option("--shared-prefix", shape.shared_prefix, "Prompt tokens that all streams share")
       ->capture_default_str();
-  command->add_flag("--warm", shape.warm,
-                    "Compute the prompts of the streams beforehand, so that decoding alone is timed");
+  command->add_flag(
+      "--warm", shape.warm,
+      "Compute the prompts of the streams beforehand, so that decoding alone is timed");
   command->add_option("--depth", options->depth, "Tokens before the measured ones in pp and tg")
       ->capture_default_str();
   command->add_option("--repeat", options->repeat, "Repeats of each test; medians are printed")

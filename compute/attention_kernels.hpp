@@ -2,7 +2,7 @@
 //
 // There are three ways through it. Decoding (one new token) reads pages in place: `scores`, `softmax`,
 // `weigh`. Prefill (many query rows against the same keys) decodes a block of keys and values to f32
-// once and multiplies: `decode`, `transpose`, `multiply`, `softmax_block`, `multiply`. Where integer
+// once and multiplies: `decode`, `transpose`, `multiply`, `softmax_rows`, `multiply`. Where integer
 // dot products exist, quantized rows are not decoded: a block of them is rearranged (`pack`) and
 // multiplied as it is, for one query row or many.
 // Exponentials are to base 2: whoever prepares the queries scales them by log2(e).
@@ -92,9 +92,11 @@ struct packed_kernels {
   void (*dot)(const packed_queries& q, std::size_t first, std::size_t num_rows,
               const packed_keys& keys, std::size_t dim, std::size_t columns,
               float* scores) noexcept;
-  /// out (num_rows, dim) += weights v over `columns` keys; weights are in [0, 1], packed_block apart.
-  void (*weigh)(const float* weights, std::size_t num_rows, const packed_values& values,
-                std::size_t dim, std::size_t columns, float* out) noexcept;
+  /// out (num_rows, dim) = out * factors[row] + weights v over `columns` keys; weights are in [0, 1],
+  /// packed_block apart.
+  void (*weigh)(const float* weights, const float* factors, std::size_t num_rows,
+                const packed_values& values, std::size_t dim, std::size_t columns,
+                float* out) noexcept;
 };
 
 /// Kernels of one ISA. Arrays are indexed by kv_type. Row bytes need no alignment.
@@ -132,11 +134,13 @@ struct attention_kernels {
   void (*multiply)(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride,
                    std::size_t num_rows, std::size_t depth, std::size_t cols, float* c,
                    std::size_t c_stride, bool add) noexcept;
-  /// One step of an online softmax over n (a multiple of 16) columns of which [low, high) count: s
-  /// becomes 2^(s - max) there and 0 elsewhere, `max` and `sum` are carried on; returns the factor
-  /// for what was accumulated under the old max.
-  float (*softmax_block)(float* s, std::size_t n, std::size_t low, std::size_t high, float& max,
-                         float& sum) noexcept;
+  /// One step of an online softmax over each of num_rows rows of s, `stride` apart, with n (a multiple
+  /// of 16) columns of which [low[r], high[r]) count: s becomes 2^(s - max) there and 0 elsewhere,
+  /// max[r] and sum[r] are carried on, factors[r] is what accumulations under the old max are to be
+  /// multiplied by. A row without columns stays as it is, with weights 0 and factor 1.
+  void (*softmax_rows)(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
+                       const std::uint32_t* low, const std::uint32_t* high, float* max, float* sum,
+                       float* factors) noexcept;
   /// x *= factor, n values (a multiple of 16).
   void (*scale)(float* x, std::size_t n, float factor) noexcept;
 

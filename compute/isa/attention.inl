@@ -203,32 +203,48 @@ inline float softmax(float* s, std::size_t n, float& max_out) noexcept {
   return reduce_add(sum);
 }
 
-inline float softmax_block(float* s, std::size_t n, std::size_t low, std::size_t high, float& max_io,
-                           float& sum_io) noexcept {
+// The largest of columns [low, high) of n, at least `at_least`; what does not count becomes minus
+// infinity.
+QUIRE_INLINE float masked_max(float* s, std::size_t n, std::size_t low, std::size_t high,
+                              float at_least) {
   const vec lowest = set1(-__builtin_inff());
-  if (low >= high) {
-    for (std::size_t i = 0; i < n; i += width) store(s + i, zero());
-    return 1.0f;
+  vec most = set1(at_least);
+  if (low != 0 || high != n)
+    for (std::size_t i = 0; i < n; i += width)
+      store(s + i, select_range(load(s + i), lowest, i, low, high));
+  for (std::size_t i = 0; i < n; i += width) most = max(most, load(s + i));
+  return reduce_max(most);
+}
+
+// In three passes, so that the exponentials of the factors fill vectors and rows do not wait for each
+// other.
+inline void softmax_rows(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
+                         const std::uint32_t* low, const std::uint32_t* high, float* max_io,
+                         float* sum_io, float* factors) noexcept {
+  for (std::size_t first = 0; first < num_rows; first += width) {
+    const std::size_t rows = smaller(num_rows - first, width);
+    for (std::size_t r = first; r < first + rows; ++r) {
+      const float old = max_io[r];
+      if (low[r] < high[r]) max_io[r] = masked_max(s + r * stride, n, low[r], high[r], old);
+      factors[r] = low[r] < high[r] ? old - max_io[r] : 0.0f;
+    }
+    store_part(factors + first, power_of_2(load_part(factors + first, rows)), rows);
+    for (std::size_t r = first; r < first + rows; ++r) {
+      float* row = s + r * stride;
+      if (low[r] >= high[r]) {
+        for (std::size_t i = 0; i < n; i += width) store(row + i, zero());
+        continue;
+      }
+      const vec offset = set1(max_io[r]);
+      vec sum = zero();
+      for (std::size_t i = 0; i < n; i += width) {
+        const vec e = power_of_2(sub(load(row + i), offset));
+        store(row + i, e);
+        sum = add(sum, e);
+      }
+      sum_io[r] = sum_io[r] * factors[r] + reduce_add(sum);
+    }
   }
-  const bool masked = low != 0 || high != n;
-  vec most = set1(max_io);
-  for (std::size_t i = 0; i < n; i += width) {
-    if (masked) store(s + i, select_range(load(s + i), lowest, i, low, high));
-    most = max(most, load(s + i));
-  }
-  const float old = max_io;
-  max_io = reduce_max(most);
-  const vec offset = set1(max_io);
-  vec sum = zero();
-  for (std::size_t i = 0; i < n; i += width) {
-    const vec e = power_of_2(sub(load(s + i), offset));
-    store(s + i, e);
-    sum = add(sum, e);
-  }
-  float factor = 1.0f;
-  if (old != max_io) store_part(&factor, power_of_2(set1(old - max_io)), 1);
-  sum_io = sum_io * factor + reduce_add(sum);
-  return factor;
 }
 
 inline void scale(float* x, std::size_t n, float factor) noexcept {

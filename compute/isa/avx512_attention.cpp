@@ -52,7 +52,7 @@ constinit const attention_kernels avx512_attention{
     .weigh = {weigh<kv_type::f32>, weigh<kv_type::f16>, weigh<kv_type::q8>, weigh<kv_type::q4>},
     .transpose = transpose,
     .multiply = multiply,
-    .softmax_block = softmax_block,
+    .softmax_rows = softmax_rows,
     .scale = scale,
     .packed = &avx512_packed,
 };

@@ -287,8 +287,8 @@ QUIRE_INLINE void split_weights(const float* weights, const float* factors, std:
 }
 
 template <std::size_t Rows>
-void weigh_packed_rows(const float* weights, const packed_values& values, std::size_t dim,
-                       std::size_t columns, float* out) noexcept {
+void weigh_packed_rows(const float* weights, const float* factors, const packed_values& values,
+                       std::size_t dim, std::size_t columns, float* out) noexcept {
   constexpr std::size_t quad_bytes = kv_block_values * 4;
   alignas(64) std::uint8_t high[Rows][packed_block];
   alignas(64) std::uint8_t low[Rows][packed_block];
@@ -329,17 +329,20 @@ void weigh_packed_rows(const float* weights, const packed_values& values, std::s
         sum[j] = fma(_mm512_cvtepi32_ps(highs[r][j]), set1(256.0f),
                      _mm512_cvtepi32_ps(lows[r][j]));
       float* to = out + r * dim + b * kv_block_values;
-      store(to, fma(_mm512_shuffle_f32x4(sum[0], sum[1], 0x88), unit, load(to)));
-      store(to + width, fma(_mm512_shuffle_f32x4(sum[0], sum[1], 0xdd), unit, load(to + width)));
+      const vec factor = set1(factors[r]);
+      store(to, fma(_mm512_shuffle_f32x4(sum[0], sum[1], 0x88), unit, mul(load(to), factor)));
+      store(to + width, fma(_mm512_shuffle_f32x4(sum[0], sum[1], 0xdd), unit,
+                            mul(load(to + width), factor)));
     }
   }
 }
 
-inline void weigh_packed(const float* weights, std::size_t num_rows, const packed_values& values,
-                         std::size_t dim, std::size_t columns, float* out) noexcept {
+inline void weigh_packed(const float* weights, const float* factors, std::size_t num_rows,
+                         const packed_values& values, std::size_t dim, std::size_t columns,
+                         float* out) noexcept {
   std::size_t r = 0;
   const auto run = [&](auto kernel, std::size_t rows) {
-    kernel(weights + r * packed_block, values, dim, columns, out + r * dim);
+    kernel(weights + r * packed_block, factors + r, values, dim, columns, out + r * dim);
     r += rows;
   };
   while (r + 6 <= num_rows) run(weigh_packed_rows<6>, 6);

@@ -194,22 +194,25 @@ void multiply(const float* a, std::size_t a_stride, const float* b, std::size_t 
   }
 }
 
-float softmax_block(float* s, std::size_t n, std::size_t low, std::size_t high, float& max,
-                    float& sum) noexcept {
-  if (low >= high) {
-    std::fill_n(s, n, 0.0f);
-    return 1.0f;
+void softmax_rows(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
+                  const std::uint32_t* low, const std::uint32_t* high, float* max, float* sum,
+                  float* factors) noexcept {
+  for (std::size_t r = 0; r < num_rows; ++r, s += stride) {
+    factors[r] = 1.0f;
+    if (low[r] >= high[r]) {
+      std::fill_n(s, n, 0.0f);
+      continue;
+    }
+    const float old = max[r];
+    max[r] = std::max(old, *std::max_element(s + low[r], s + high[r]));
+    factors[r] = std::exp2(old - max[r]);
+    float added = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+      s[i] = i >= low[r] && i < high[r] ? std::exp2(s[i] - max[r]) : 0.0f;
+      added += s[i];
+    }
+    sum[r] = sum[r] * factors[r] + added;
   }
-  const float old = max;
-  max = std::max(old, *std::max_element(s + low, s + high));
-  const float factor = std::exp2(old - max);
-  float added = 0.0f;
-  for (std::size_t i = 0; i < n; ++i) {
-    s[i] = i >= low && i < high ? std::exp2(s[i] - max) : 0.0f;
-    added += s[i];
-  }
-  sum = sum * factor + added;
-  return factor;
 }
 
 void scale(float* x, std::size_t n, float factor) noexcept {
@@ -228,7 +231,7 @@ const attention_kernels scalar_attention{
     .weigh = {weigh<kv_type::f32>, weigh<kv_type::f16>, weigh<kv_type::q8>, weigh<kv_type::q4>},
     .transpose = transpose,
     .multiply = multiply,
-    .softmax_block = softmax_block,
+    .softmax_rows = softmax_rows,
     .scale = scale,
 };
 

@@ -215,7 +215,7 @@ class attention_run {
       float sum = 0.0f;
       for_each_part([&](const part_row& part) {
         if (part.sum == 0.0f) return;  // the row sees nothing of this part
-        const float factor = std::exp2(part.max - max);
+        const float factor = part.max == max ? 1.0f : std::exp2(part.max - max);
         sum += part.sum * factor;
         for (std::size_t d = 0; d < layout_.head_dim; ++d) to[d] += part.values[d] * factor;
       });

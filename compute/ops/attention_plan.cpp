@@ -73,7 +73,7 @@ void attention_plan::add_shared(const attention_args& args, const shared_run& ru
     group.end = run.end;
     if (group.begin == group.end) continue;
     for (group.kv_head = 0; group.kv_head < args.kv.layout->kv_heads; ++group.kv_head)
-      add_group(args, group, decode_chunk);
+      add_group(args, group, shared_chunk);
   }
 }
 

@@ -64,8 +64,10 @@ struct attention_plan_options {
 /// The work of one call. Keeps its memory between calls.
 class attention_plan {
  public:
-  /// Positions per chunk for one query token, and for many.
+  /// Positions per chunk for one query token, for tokens that share a prefix, and for many of one
+  /// sequence.
   static constexpr std::uint32_t decode_chunk = 256;
+  static constexpr std::uint32_t shared_chunk = 512;
   static constexpr std::uint32_t prefill_chunk = 1024;
   /// Query rows that a group aims at: enough to pay for decoding the keys they share.
   static constexpr std::uint32_t group_rows = 96;

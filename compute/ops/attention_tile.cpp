@@ -39,6 +39,7 @@ std::size_t list_stretches(const paged_rows& rows, kv_part part, std::size_t beg
 std::size_t attention_tile::scratch_floats(std::size_t num_rows, std::size_t dim) noexcept {
   const std::size_t blocks = dim / kv_block_values;
   return carver::rounded(num_rows * block) +                                  // scores
+         3 * carver::rounded(num_rows) +                                      //
          2 * carver::rounded(block * dim) +                                   // keys, values
          carver::rounded(transpose_rows * dim) +                              //
          carver::rounded(carver::floats_for<std::int8_t>(num_rows * dim)) +   // packed queries
@@ -57,6 +58,9 @@ attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout
       visible_(visible),
       dim_(padded_dim(layout.head_dim)),
       scores_(scratch.take(visible.size() * block)),
+      factors_(scratch.take(visible.size())),
+      lows_(scratch.take_as<std::uint32_t>(visible.size())),
+      highs_(scratch.take_as<std::uint32_t>(visible.size())),
       keys_(scratch.take(block * dim_)),
       values_(scratch.take(block * dim_)),
       turning_(scratch.take(transpose_rows * dim_)) {
@@ -155,20 +159,22 @@ void attention_tile::attend_block(std::uint32_t first, std::uint32_t last,
     kernels_.multiply(queries_ + first_row * dim_, dim_, keys_, block, num_rows, layout_.head_dim,
                       wide, scores_, block, false);
   for (std::size_t i = 0; i < num_rows; ++i) {
-    const std::size_t r = first_row + i;
-    const std::uint32_t low = std::max(first, visible_[r].low) - base;
-    const std::uint32_t high = std::max(base, std::min(last, visible_[r].high)) - base;
-    const float factor = kernels_.softmax_block(scores_ + i * block, columns, low, high,
-                                                result.maxima[r], result.sums[r]);
-    if (factor != 1.0f) kernels_.scale(result.values + r * dim_, dim_, factor);
+    const visible_range& range = visible_[first_row + i];
+    lows_[i] = std::max(first, range.low) - base;
+    highs_[i] = std::max(base, std::min(last, range.high)) - base;
   }
+  kernels_.softmax_rows(scores_, block, num_rows, columns, lows_, highs_, result.maxima + first_row,
+                        result.sums + first_row, factors_);
   float* values = result.values + first_row * dim_;
+  if (packed_.values) {
+    kernels_.packed->weigh(scores_, factors_, num_rows, packed_values_, dim_, columns, values);
+    return;
+  }
+  for (std::size_t i = 0; i < num_rows; ++i)
+    if (factors_[i] != 1.0f) kernels_.scale(values + i * dim_, dim_, factors_[i]);
   const std::size_t skipped = first - base;
-  if (packed_.values)
-    kernels_.packed->weigh(scores_, num_rows, packed_values_, dim_, columns, values);
-  else
-    kernels_.multiply(scores_ + skipped, block, values_ + skipped * dim_, dim_, num_rows,
-                      last - first, dim_, values, dim_, true);
+  kernels_.multiply(scores_ + skipped, block, values_ + skipped * dim_, dim_, num_rows,
+                    last - first, dim_, values, dim_, true);
 }
 
 }  // namespace quire

@@ -69,7 +69,10 @@ class attention_tile {
   const float* queries_;
   std::span<const visible_range> visible_;
   std::size_t dim_;
-  float* scores_;   // (rows, block)
+  float* scores_;        // (rows, block)
+  float* factors_;       // (rows)
+  std::uint32_t* lows_;  // (rows): columns that a row sees of the block in hand
+  std::uint32_t* highs_;
   float* keys_;     // (padded_dim, block), unless packed
   float* values_;   // (block, padded_dim), unless packed
   float* turning_;  // (transpose_rows, padded_dim)
