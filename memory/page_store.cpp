@@ -216,6 +216,21 @@ result<sequence_id> page_store::fork(sequence_id id) {
   return s.id;
 }
 
+bool page_store::adopt(sequence_id id, std::uint32_t index, page_id known) {
+  sequence_state* s = find(id);
+  QUIRE_CHECK(s != nullptr && index < s->table.size(), "no page to replace");
+  const page_id own = s->table[index];
+  QUIRE_CHECK(view(*s, index) == page_tokens_ && at(known).tokens == page_tokens_ && own != known,
+              "only a full page is replaced, by another full one");
+  if (at(own).ref_count > 1 || at(own).leases > 0) return false;
+  const holder h{slot_of(*s), index};
+  detach(own, h);
+  s->table[index] = known;
+  attach(known, h);
+  settle(own);
+  return true;
+}
+
 void page_store::free(sequence_id id) {
   sequence_state* s = find(id);
   if (s == nullptr) return;

@@ -250,12 +250,14 @@ std::uint32_t prefix_index::match_pages(std::span<const token_id> tokens,
   return page;
 }
 
-void prefix_index::insert(std::span<const token_id> tokens, std::span<const page_id> table,
-                          std::uint32_t from_page) {
+std::vector<prefix_index::twin> prefix_index::insert(std::span<const token_id> tokens,
+                                                     std::span<const page_id> table,
+                                                     std::uint32_t from_page) {
   impl& self = *impl_;
   const auto full = static_cast<std::uint32_t>(
       std::min<std::size_t>(tokens.size() / self.store.page_tokens(), table.size()));
-  if (from_page >= full) return;
+  std::vector<twin> twins;
+  if (from_page >= full) return twins;
   ++self.clock;
   // The entry of the page before, found by its page, holds the hash so far. It is missing when
   // another sequence's page stands for the same tokens or it was evicted: then walk from the front.
@@ -265,12 +267,16 @@ void prefix_index::insert(std::span<const token_id> tokens, std::span<const page
     std::uint32_t next = self.find(at, own);
     if (next == none) {
       const page_info info = self.store.info(table[page]);
-      if (info.tokens < self.store.page_tokens() || self.entry_at(table[page]) != none) return;
+      if (info.tokens < self.store.page_tokens() || self.entry_at(table[page]) != none)
+        return twins;
       next = self.add(at, own, table[page]);
+    } else if (self.entries[next].page != table[page]) {
+      twins.push_back({page, self.entries[next].page});
     }
     at = next;
     self.touch(at);
   }
+  return twins;
 }
 
 std::uint32_t prefix_index::evict(std::uint32_t pages) {

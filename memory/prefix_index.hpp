@@ -35,9 +35,15 @@ class prefix_index {
   std::vector<page_id> lookup(std::span<const token_id> tokens, std::uint64_t max_tokens);
   /// Like lookup but counts nothing and touches no age.
   std::uint32_t match_pages(std::span<const token_id> tokens, std::uint64_t max_tokens) const;
-  /// Indexes the full pages of a sequence that holds `tokens` in `table`; known ones are skipped.
+  /// A page of a table beside the page that the index knows for the same tokens.
+  struct twin {
+    std::uint32_t index = 0;  ///< in the table
+    page_id known{};
+  };
+  /// Indexes the full pages of a sequence that holds `tokens` in `table`; known ones are skipped, and
+  /// returned where the table has another page for them (page_store::adopt makes it the same).
   /// O(pages not yet indexed) when called with the same growing sequence through `from_page`.
-  void insert(std::span<const token_id> tokens, std::span<const page_id> table,
+  std::vector<twin> insert(std::span<const token_id> tokens, std::span<const page_id> table,
               std::uint32_t from_page = 0);
   /// Frees up to `pages` pages that only the index holds, least recently used first, leaf first;
   /// returns how many became free. O(log entries) per page.

@@ -219,3 +219,46 @@ TEST_CASE("resize adds free pages and removes the free tail", "[memory]") {
   REQUIRE(f.store.resize(0) == 2);
   REQUIRE(f.store.check().has_value());
 }
+
+TEST_CASE("a sequence adopts a full page that says the same as its own", "[memory]") {
+  page_store store = *page_store::make(8, 4);
+  std::vector<page_copy> copies;
+  const sequence_id a = store.allocate(8).value();
+  const sequence_id b = store.allocate(10).value();
+  REQUIRE(store.update_tokens(a, 8, copies).has_value());
+  REQUIRE(store.update_tokens(b, 10, copies).has_value());
+  const std::vector<page_id> known(store.table(a)->begin(), store.table(a)->end());
+  REQUIRE(store.adopt(b, 0, known[0]));
+  REQUIRE(store.adopt(b, 1, known[1]));
+  REQUIRE((*store.table(b))[0] == known[0]);
+  REQUIRE((*store.table(b))[1] == known[1]);
+  REQUIRE(store.info(known[0]).ref_count == 2);
+  REQUIRE(store.stats().used_pages == 3);
+  REQUIRE(store.stats().pages_freed == 2);
+  REQUIRE(store.tokens(b) == 10);
+  REQUIRE(copies.empty());
+  REQUIRE(store.check().has_value());
+  store.free(a);
+  REQUIRE(store.info(known[0]).ref_count == 1);
+  REQUIRE(store.check().has_value());
+}
+
+TEST_CASE("a page that others hold or a step reads is not given up for another", "[memory]") {
+  page_store store = *page_store::make(8, 4);
+  std::vector<page_copy> copies;
+  const sequence_id a = store.allocate(4).value();
+  const sequence_id b = store.allocate(4).value();
+  REQUIRE(store.update_tokens(a, 4, copies).has_value());
+  REQUIRE(store.update_tokens(b, 4, copies).has_value());
+  const page_id known = (*store.table(a))[0];
+  const std::vector<page_id> own(store.table(b)->begin(), store.table(b)->end());
+  store.lease(own);
+  REQUIRE_FALSE(store.adopt(b, 0, known));
+  store.unlease(own);
+  const sequence_id c = store.fork(b).value();
+  REQUIRE_FALSE(store.adopt(b, 0, known));
+  REQUIRE((*store.table(b))[0] == own[0]);
+  store.free(c);
+  REQUIRE(store.adopt(b, 0, known));
+  REQUIRE(store.check().has_value());
+}
