@@ -65,6 +65,14 @@ class actor_engine final : public engine {
     return join_status(*door, *cache, *batch, layout_);
   }
 
+  result<void> check() override {
+    caf::scoped_actor self(system_);
+    const auto cache = ask<cache_status>(self, actors_->manager, check_request{});
+    if (!cache) return tl::unexpected(cache.error());
+    if (!cache->defect.empty()) return fail(errc::internal, cache->defect);
+    return {};
+  }
+
   bool drain(std::chrono::milliseconds timeout) override {
     if (wait_for_end(timeout)) return true;
     caf::anon_send(actors_->gateway, cancel_all{});
@@ -77,10 +85,10 @@ class actor_engine final : public engine {
   const chat_template* chat() const noexcept override { return chat_.get(); }
 
  private:
-  template <class Status, class Handle>
-  result<Status> ask(caf::scoped_actor& self, const Handle& whom) {
+  template <class Status, class Handle, class Question = status_request>
+  result<Status> ask(caf::scoped_actor& self, const Handle& whom, Question question = {}) {
     result<Status> answer = fail(errc::unavailable, "the engine does not answer");
-    self->request(whom, answer_timeout, status_request{})
+    self->request(whom, answer_timeout, question)
         .receive([&](Status& status) { answer = std::move(status); },
                  [&](const caf::error& why) {
                    answer = fail(errc::unavailable,

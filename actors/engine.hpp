@@ -84,6 +84,9 @@ class engine {
   virtual void cancel(request_id id) = 0;
   /// Returns a snapshot. Blocks for at most a step. Errors: unavailable (stopped), internal.
   virtual result<engine_status> status() = 0;
+  /// Verifies the invariants of the page store and that every promise of pages can be kept. Errors:
+  /// internal (naming what is broken), unavailable (stopped). O(pages).
+  virtual result<void> check() = 0;
   /// Refuses new requests (unavailable), waits up to `timeout` for running ones, then cancels the
   /// rest. Returns whether all finished by themselves.
   virtual bool drain(std::chrono::milliseconds timeout) = 0;

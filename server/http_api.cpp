@@ -28,6 +28,7 @@ constexpr route routes[] = {
     {"GET", "/v1/models", &http_api::list_models, true},
     {"GET", "/v1/models/*", &http_api::get_model, true},
     {"GET", "/v1/engine/status", &http_api::engine_state, false},
+    {"POST", "/v1/engine/check", &http_api::check_engine, false},
     {"POST", "/v1/chat/completions", &http_api::chat, false},
     {"POST", "/v1/completions", &http_api::completions, false},
     {"POST", "/v1/embeddings", &http_api::embeddings, true},

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -13,6 +14,9 @@
 #include "server/openai_request.hpp"
 
 namespace quire {
+
+/// Returns the key that a file holds. Errors: io_error, invalid_argument (empty, or more than a word).
+result<std::string> read_admin_key(const std::string& file);
 
 class http_api {
  public:
@@ -32,6 +36,9 @@ class http_api {
   /// Adds what every reply to this request carries (CORS).
   void decorate(http_reply& reply, const http_request& request) const;
 
+  /// Opens the admin routes to who has this key; without one they refuse everybody. Before the first
+  /// request.
+  void set_admin_key(std::string key) { admin_key_ = std::move(key); }
   /// From now on /ready answers 503 and generations are refused.
   void set_draining() { draining_ = true; }
   engine& served_engine() const { return *engine_; }
@@ -44,6 +51,7 @@ class http_api {
   answer list_models(const http_request& request);
   answer get_model(const http_request& request);
   answer engine_state(const http_request& request);
+  answer check_engine(const http_request& request);
   answer page(const http_request& request);
   answer chat(const http_request& request);
   answer completions(const http_request& request);
@@ -57,11 +65,13 @@ class http_api {
   answer generate(const http_request& request, api_kind kind);
   nlohmann::ordered_json describe_model(const std::string& name) const;
   bool allows_origin(std::string_view origin) const;
+  std::optional<http_reply> refuse_stranger(const http_request& request) const;
 
   const server_options* options_;
   engine* engine_;
   served_model served_;
   std::int64_t started_at_;
+  std::string admin_key_;
   std::atomic<bool> draining_ = false;
 };
 

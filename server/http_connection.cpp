@@ -42,6 +42,7 @@ http_request describe(const request_parser& parser) {
   request.path = std::string(path_of(message.target()));
   if (const auto type = message.find(http::field::content_type); type != message.end())
     request.content_type = std::string(type->value());
+  request.authorization = std::string(message[http::field::authorization]);
   request.origin = std::string(message[http::field::origin]);
   request.request_id = choose_request_id(message["x-request-id"]);
   request.keep_alive = message.keep_alive();

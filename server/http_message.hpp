@@ -15,6 +15,7 @@ struct http_request {
   std::string method;  ///< as sent: "GET", "POST", ...
   std::string path;    ///< of the target, without query, not decoded
   std::optional<std::string> content_type;
+  std::string authorization;  ///< the header's value, or empty
   std::string origin;      ///< the browser's Origin, or empty
   std::string request_id;  ///< the client's x-request-id, or made
   std::string body;

@@ -39,8 +39,6 @@ result<void> check_options(const server_options& options) {
         "a TLS proxy in front");
   if (!options.api_keys_file.empty())
     return fail(errc::unsupported, "server.api_keys_file is not supported yet; leave it empty");
-  if (!options.admin_key_file.empty())
-    return fail(errc::unsupported, "server.admin_key_file is not supported yet; leave it empty");
   if (options.max_body_bytes == 0)
     return fail(errc::invalid_argument, "server.max_body_bytes must be above 0");
   if (options.request_timeout_ms == 0)
@@ -163,6 +161,11 @@ result<std::unique_ptr<http_server>> http_server::start(const server_options& op
   if (auto checked = check_options(options); !checked)
     return tl::unexpected(std::move(checked.error()));
   auto state = std::make_unique<impl>(options, served_engine, std::move(served));
+  if (!options.admin_key_file.empty()) {
+    auto key = read_admin_key(options.admin_key_file);
+    if (!key) return tl::unexpected(std::move(key.error()));
+    state->api.set_admin_key(*std::move(key));
+  }
   if (auto listening = state->listen(); !listening)
     return tl::unexpected(std::move(listening.error()));
   net::co_spawn(state->io, state->accept_all(), net::detached);

@@ -178,7 +178,7 @@ TEST_CASE("impossible combinations name both values and where they came from", "
 }
 
 TEST_CASE("a small maximum lowers the minimum that nobody asked for", "[config]") {
-  CHECK(options_of("kv: {max_mib: 32}").engine.kv.min_mib == 32);
+  CHECK(options_of("kv: {max_mib: 8}").engine.kv.min_mib == 8);
   CHECK(options_of("kv: {max_mib: 32, min_mib: 8}").engine.kv.min_mib == 8);
 }
 

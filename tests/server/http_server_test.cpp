@@ -1,7 +1,11 @@
 // The server over real sockets: answers, streams, clients that come and go.
 #include "server/http_server.hpp"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -383,6 +387,47 @@ TEST_CASE("requests damaged at random do no harm", "[server][e2e]") {
   }
   http_client client(f.port());
   CHECK(client.post("/v1/chat/completions", question).status == 200);
+}
+
+TEST_CASE("admin routes take the key of the file and nothing else", "[server][e2e]") {
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("quire_admin_key_" + std::to_string(::getpid()));
+  std::ofstream(file) << "  secret-1\n";
+  server_options options;
+  options.admin_key_file = file.string();
+  fixture f(say({}), options);
+  http_client client(f.port());
+  const auto status_with = [&](std::string_view header) {
+    return client.request("POST", "/v1/engine/check", "", header).status;
+  };
+  CHECK(status_with("") == 401);
+  CHECK(status_with("Authorization: Bearer secret-2\r\n") == 401);
+  CHECK(status_with("Authorization: Bearer secret-11\r\n") == 401);
+  CHECK(status_with("Authorization: Basic secret-1\r\n") == 401);
+  CHECK(status_with("Authorization: secret-1\r\n") == 401);
+  CHECK(status_with("Authorization: Bearer secret-1\r\n") == 200);
+  CHECK(status_with("authorization: bearer secret-1\r\n") == 200);
+  f.engine.defect = "page 3 is neither used nor free";
+  const auto broken = client.request("POST", "/v1/engine/check", "",
+                                     "Authorization: Bearer secret-1\r\n");
+  CHECK(broken.json() == json{{"ok", false}, {"defect", "page 3 is neither used nor free"}});
+  std::filesystem::remove(file);
+}
+
+TEST_CASE("admin routes are closed without a key, and a bad key file is refused", "[server][e2e]") {
+  fixture f(say({}));
+  http_client client(f.port());
+  const auto answer = client.request("POST", "/v1/engine/check", "",
+                                     "Authorization: Bearer \r\n");
+  CHECK(answer.status == 403);
+  CHECK(answer.json()["error"]["type"] == "permission_error");
+  server_options options;
+  options.port = 0;
+  options.admin_key_file = "/no/such/file";
+  fake_engine engine(say({}));
+  CHECK(http_server::start(options, engine).error().code == errc::io_error);
+  options.admin_key_file = "/dev/null";
+  CHECK(http_server::start(options, engine).error().code == errc::invalid_argument);
 }
 
 TEST_CASE("a port in use is a clear error", "[server][e2e]") {

@@ -91,6 +91,12 @@ class fake_engine final : public engine {
     state.seconds = {{"forward", 0.5}};
     return state;
   }
+  result<void> check() override {
+    if (defect.empty()) return {};
+    return fail(errc::internal, defect);
+  }
+  std::string defect;  ///< what check() finds
+
   bool drain(std::chrono::milliseconds timeout) override {
     std::unique_lock lock(mutex_);
     ++num_drains;
