@@ -23,9 +23,12 @@ result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& opti
   chosen.ledger.aging = std::chrono::milliseconds(options.scheduler.aging_ms);
   chosen.prefix_cache = options.kv.prefix_cache;
   chosen.defragment = options.kv.defragment;
-  if (options.kv.pages == 0 && given.layout.page_bytes > 0)
+  chosen.idle = std::chrono::milliseconds(options.kv.idle_ms);
+  chosen.min_pages = given.num_pages;  // a pool of an exact size stays as it is
+  if (options.kv.pages == 0)
     chosen.min_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        (std::uint64_t{options.kv.min_mib} << 20) / given.layout.page_bytes, given.num_pages));
+        (std::uint64_t{options.kv.min_mib} << 20) / std::max<std::size_t>(given.layout.page_bytes, 1),
+        given.num_pages));
   return cache_accounts::make(given.num_pages, given.layout.page_tokens, chosen);
 }
 

@@ -55,14 +55,18 @@ void rest(self_pointer self, bool denied) {
   if (!st.batch->empty() && !denied) return start_step(self);
   st.now = phase::resting;
   st.since = self->clock().now();
+  if (st.tidy_in && !st.tidy_pending) {
+    st.tidy_pending = true;
+    self->delayed_send(self, *st.tidy_in, tick{true});
+  }
   if (!denied || st.retry_pending) return;
   st.retry_pending = true;
   self->delayed_send(self, retry_after, tick{});
 }
 
-void wake(self_pointer self) {
+void wake(self_pointer self, bool tidy = false) {
   auto& st = self->state;
-  if (st.now != phase::resting || st.batch->empty()) return;
+  if (st.now != phase::resting || (st.batch->empty() && !tidy)) return;
   const moment now = self->clock().now();
   st.idle_seconds += seconds_between(st.since, now);
   st.since = now;
@@ -73,6 +77,7 @@ void run(self_pointer self, const leased& pages) {
   auto& st = self->state;
   if (st.now != phase::leasing || pages->step != st.step) return;
   bool denied = false;
+  st.tidy_in = pages->tidy_in;
   for (const lease_grant& grant : pages->grants) {
     denied |= grant.what == lease_grant::outcome::denied;
     if (grant.what == lease_grant::outcome::gone) st.owners.erase(grant.sequence);
@@ -180,9 +185,9 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
       },
       [self](const leased& pages) { run(self, pages); },
       [self](const step_done& done) { end_step(self, done); },
-      [self](const tick&) {
-        self->state.retry_pending = false;
-        wake(self);
+      [self](const tick& passed) {
+        (passed.tidy ? self->state.tidy_pending : self->state.retry_pending) = false;
+        wake(self, passed.tidy);
       },
       [self](const status_request&) { return status(self->state); },
   };

@@ -28,6 +28,8 @@ struct batcher_state {
   std::uint64_t step = 0;
   moment since;              ///< when the present stretch of planning or resting began
   bool retry_pending = false;
+  std::optional<std::chrono::milliseconds> tidy_in;  ///< the manager's wish, of the last lease
+  bool tidy_pending = false;
   double planning_seconds = 0;
   double idle_seconds = 0;
   step_timings spent;        ///< by the model runner

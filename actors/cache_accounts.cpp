@@ -43,6 +43,7 @@ bool cache_accounts::fits(std::uint64_t pages) const {
 }
 
 budget_answer cache_accounts::negotiate(budget_terms terms, moment now) {
+  last_activity_ = now;
   const std::uint64_t final_tokens = std::max(terms.final_tokens, terms.sequence_tokens);
   if (const std::uint32_t most = pages_needed(terms, final_tokens); most > store_.num_pages()) {
     ++counters_.refusals;
@@ -130,6 +131,7 @@ result<void> cache_accounts::accept(ticket_id ticket) {
 }
 
 void cache_accounts::drop(ticket_id ticket, moment now) {
+  last_activity_ = now;
   const auto found = accounts_.find(ticket);
   if (found == accounts_.end()) return;
   std::uint32_t pages = ledger_.promised(ticket);
@@ -251,6 +253,7 @@ result<void> cache_accounts::truncate(sequence_id sequence, std::uint64_t tokens
 }
 
 void cache_accounts::release(sequence_id sequence, moment now) {
+  last_activity_ = now;
   const auto found = members_.find(sequence);
   if (found == members_.end()) return;
   const ticket_id ticket = found->second.ticket;

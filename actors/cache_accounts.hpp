@@ -90,7 +90,10 @@ struct step_pages {
   std::uint64_t step = 0;
   std::vector<page_copy> copies;    ///< in order, before anything is read
   std::vector<lease_grant> grants;  ///< in the order of the items
+  /// Pages from here to the end of the pool hold nothing.
   std::optional<std::uint32_t> trim_from_page;
+  /// When to ask again although nobody wants pages: there may be memory to give back then.
+  std::optional<std::chrono::milliseconds> tidy_in;
 };
 
 /// Decisions since start.
@@ -115,7 +118,8 @@ class cache_accounts {
     budget_ledger::options ledger;
     bool prefix_cache = true;
     defragment_options defragment;
-    std::uint32_t min_pages = 0;  ///< never trimmed
+    std::uint32_t min_pages = 0;             ///< kept resident when idle, with the latest prefixes
+    std::chrono::milliseconds idle{5000};    ///< without a request coming or going: load has fallen
     std::uint64_t index_seed = 0;
   };
 
@@ -151,9 +155,12 @@ class cache_accounts {
   void release(sequence_id sequence, moment now);
 
   // --- steps -----------------------------------------------------------------------------------
-  /// Gives each item the pages that it writes and pins its table. At most one lease is live. With
-  /// `idle` the pool is also tidied and its empty tail marked for the operating system.
-  step_pages lease(std::uint64_t step, std::span<const lease_item> items, bool idle = false);
+  /// Gives each item the pages that it writes and pins its table. At most one lease is live. Tidies
+  /// up in bounded portions, larger ones with `idle`: moves pages to the front and, when no request
+  /// has come or gone for a while, drops prefixes down to the minimum and marks the pages behind for
+  /// the operating system.
+  step_pages lease(std::uint64_t step, std::span<const lease_item> items, bool idle = false,
+                   moment now = {});
   /// Ends the lease. When the step succeeded its full pages become known to the prefix index, but for
   /// those of sequences that were `not_run` in the end; when it failed, returns the sequences whose
   /// pages may not hold what they should.
@@ -207,8 +214,9 @@ class cache_accounts {
   bool make_room(std::uint32_t pages);
   lease_grant lease_one(const lease_item& item, std::vector<page_copy>& copies);
   bool grow(member& grown, const lease_item& item, std::vector<page_copy>& copies);
-  void tidy(bool idle, step_pages& pages);
-  std::optional<std::uint32_t> tail_to_trim();
+  bool is_quiet(moment now) const { return now - last_activity_ >= options_.idle; }
+  std::uint32_t tidy(bool idle, moment now, step_pages& pages);
+  void give_back(step_pages& pages);
   std::vector<sequence_id> lost_in(const live_lease& failed);
   void index_full_pages(const live_item& item);
 
@@ -223,6 +231,7 @@ class cache_accounts {
   std::optional<live_lease> live_;
   std::uint64_t last_ticket_ = 0;
   std::uint32_t touched_pages_ = 0;  ///< pages below this may be resident in memory
+  moment last_activity_{};           ///< when a request last came or went
   bool changed_ = false;             ///< something may let the queue move
 };
 

@@ -6,6 +6,18 @@
 #include "core/check.hpp"
 
 namespace quire {
+namespace {
+
+/// Prefix pages dropped for disuse between two steps; each is a few steps down a tree.
+constexpr std::uint32_t evictions_at_once = 512;
+
+/// With nothing to compute, so many times the pages of a busy step are moved before looking up.
+constexpr std::uint32_t idle_moves = 8;
+
+/// The pool's tail is given back in this many portions, so that no step waits for all of it.
+constexpr std::uint32_t trims_per_pool = 8;
+
+}  // namespace
 
 bool cache_accounts::make_room(std::uint32_t pages) {
   if (store_.free_pages() >= pages) return true;
@@ -34,8 +46,6 @@ bool cache_accounts::grow(member& grown, const lease_item& item, std::vector<pag
   grown.stored = stored;
   QUIRE_CHECK(grown.tokens.size() >= stored, "a lease stores tokens that nobody named");
   counters_.page_copies += copies.size() - copies_before;
-  for (const page_id page : store_.table(item.sequence)->subspan(std::min(index, had)))
-    touched_pages_ = std::max(touched_pages_, to_index(page) + 1);
   if (missing > 0 || copies.size() != copies_before) settle(grown.ticket, held);
   return true;
 }
@@ -59,41 +69,58 @@ lease_grant cache_accounts::lease_one(const lease_item& item, std::vector<page_c
   return given;
 }
 
-step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item> items, bool idle) {
+step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item> items, bool idle,
+                                 moment now) {
   QUIRE_CHECK(!live_, "a step was leased while another is live");
   live_.emplace();
   live_->step = step;
   step_pages pages;
   pages.step = step;
-  tidy(idle, pages);
+  // A prompt being computed is a request that is still coming.
+  if (std::any_of(items.begin(), items.end(), [](const auto& item) { return item.num_tokens > 1; }))
+    last_activity_ = now;
+  const std::uint32_t moved = tidy(idle, now, pages);
   pages.grants.reserve(items.size());
   live_->items.reserve(items.size());
   for (const lease_item& item : items) pages.grants.push_back(lease_one(item, pages.copies));
   for (const page_copy& copy : pages.copies) live_->targets.push_back(copy.to);
+  touched_pages_ = std::max(touched_pages_, store_.tail_begin());
+  if (idle && touched_pages_ > options_.min_pages)
+    pages.tidy_in = is_quiet(now) ? options_.idle
+                                  : std::chrono::ceil<std::chrono::milliseconds>(
+                                        last_activity_ + options_.idle - now);
+  // First the pages that are still to move; then, while sequences run, not for every page that ends.
+  if (is_quiet(now) && moved == 0) give_back(pages);
   return pages;
 }
 
-void cache_accounts::tidy(bool idle, step_pages& pages) {
+std::uint32_t cache_accounts::tidy(bool idle, moment now, step_pages& pages) {
   const auto& how = options_.defragment;
-  const bool wanted = idle ? how.idle : store_.should_defragment(how.threshold);
-  std::uint32_t moved = 0;
-  if (wanted) moved = store_.defragment(how.max_moves_per_step, pages.copies);
+  bool wanted = idle ? how.idle : store_.should_defragment(how.threshold);
+  if (is_quiet(now) && touched_pages_ > options_.min_pages) {
+    const std::uint32_t used = store_.num_pages() - store_.free_pages();
+    if (used > options_.min_pages)
+      index_.evict(std::min(used - options_.min_pages, evictions_at_once));
+    wanted = how.idle;
+  }
+  if (!wanted) return 0;
+  const std::uint32_t most =
+      idle ? idle_moves * std::max(how.max_moves_per_step, 1u) : how.max_moves_per_step;
+  const std::uint32_t moved = store_.defragment(most, pages.copies);
   if (moved > 0) {
     index_.on_moves(store_.take_moves());
     live_->moved = true;
-    for (const page_copy& copy : pages.copies)
-      touched_pages_ = std::max(touched_pages_, to_index(copy.to) + 1);
-  } else if (idle) {
-    pages.trim_from_page = tail_to_trim();
   }
+  return moved;
 }
 
-std::optional<std::uint32_t> cache_accounts::tail_to_trim() {
-  std::uint32_t tail = touched_pages_;
-  while (tail > options_.min_pages && store_.info(page_id{tail - 1}).ref_count == 0) --tail;
-  if (tail == touched_pages_) return std::nullopt;
-  touched_pages_ = tail;
-  return tail;
+// The free tail beyond the minimum goes back to the system, from its end on.
+void cache_accounts::give_back(step_pages& pages) {
+  const std::uint32_t keep = std::max(options_.min_pages, store_.tail_begin());
+  if (touched_pages_ <= keep) return;
+  const std::uint32_t portion = std::max(store_.num_pages() / trims_per_pool, 1u);
+  touched_pages_ = std::max(keep, touched_pages_ - std::min(portion, touched_pages_));
+  pages.trim_from_page = touched_pages_;
 }
 
 std::vector<sequence_id> cache_accounts::end_step(std::uint64_t step, bool succeeded,
@@ -103,12 +130,18 @@ std::vector<sequence_id> cache_accounts::end_step(std::uint64_t step, bool succe
   live_.reset();
   for (const live_item& item : ended.items) store_.unlease(item.table);
   changed_ = true;
-  if (!succeeded) return lost_in(ended);
-  if (options_.prefix_cache)
+  std::vector<sequence_id> lost;
+  if (!succeeded)
+    lost = lost_in(ended);
+  else if (options_.prefix_cache)
     for (const live_item& item : ended.items)
       if (std::find(not_run.begin(), not_run.end(), item.sequence) == not_run.end())
         index_full_pages(item);
-  return {};
+#ifndef NDEBUG
+  const auto sound = check();
+  QUIRE_CHECK(sound.has_value(), sound ? "" : sound.error().message);
+#endif
+  return lost;
 }
 
 // A failed step may not have moved the pages that it should have: whatever they belong to is lost.
@@ -132,8 +165,11 @@ void cache_accounts::index_full_pages(const live_item& item) {
   member& grown = found->second;
   const std::uint32_t full = grown.stored / store_.page_tokens();
   if (full <= grown.indexed_pages || !accounts_.at(grown.ticket).terms.keep_prefix) return;
-  index_.insert(std::span(grown.tokens).first(grown.stored), *store_.table(item.sequence),
-                grown.indexed_pages);
+  const auto twins = index_.insert(std::span(grown.tokens).first(grown.stored),
+                                   *store_.table(item.sequence), grown.indexed_pages);
+  // Two sequences may have computed one page in the same step: both go on with the one that is known.
+  for (const prefix_index::twin& found_twin : twins)
+    if (!store_.adopt(item.sequence, found_twin.index, found_twin.known)) break;
   grown.indexed_pages = full;
   watch_.advance(item.sequence, full);
 }

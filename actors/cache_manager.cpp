@@ -94,7 +94,8 @@ forked fork_sequence(self_pointer self, const fork_request& asked) {
 
 void lease(self_pointer self, const lease_request& asked) {
   auto pages = std::make_shared<step_pages>(
-      self->state.accounts->lease(asked.step, *asked.items, asked.idle));
+      self->state.accounts->lease(asked.step, *asked.items, asked.idle,
+                                  self->clock().now()));
   if (!pages->copies.empty() || pages->trim_from_page)
     spdlog::debug("step {}: {} pages to copy{}", asked.step, pages->copies.size(),
                   pages->trim_from_page

@@ -26,10 +26,11 @@ struct kv_options {
   kv_type type_k = kv_type::q8;
   kv_type type_v = kv_type::q8;
   std::uint32_t page_tokens = 16;
-  std::uint32_t min_mib = 64;
+  std::uint32_t min_mib = 16;
   std::uint32_t max_mib = 1024;
   std::uint32_t pages = 0;             ///< exact pool size in pages instead of min/max; 0: by MiB
   bool prefix_cache = true;
+  std::uint32_t idle_ms = 5000;        ///< without a request coming or going, until memory is given back
   defragment_options defragment;
 };
 

@@ -1,5 +1,7 @@
 #include "actors/forward_executor.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <chrono>
 
@@ -41,7 +43,8 @@ class forward_executor final : public step_executor {
     step_result out;
     out.step = plan.step;
     pool_.apply(plan.copies);
-    if (plan.trim_from_page) pool_.trim(*plan.trim_from_page);
+    if (plan.trim_from_page) out.trimmed_bytes = pool_.trim(*plan.trim_from_page);
+    if (plan.trim_from_page && plan.sequences.empty()) drop_scratch();
     out.timings.copy = timer.lap();
     if (plan.sequences.empty()) return out;
     gather(plan, out);
@@ -68,6 +71,13 @@ class forward_executor final : public step_executor {
     std::size_t score = 0;  // index into from->score, or its size for none
     bool sample = false;
   };
+
+  // Load has fallen: the buffers of large steps and what the heap keeps for reuse go too.
+  void drop_scratch() {
+    logits_ = {};
+    decoder_.drop_scratch();
+    malloc_trim(0);
+  }
 
   result<void> check_plan(const step_plan& plan) const {
     for (const step_sequence& s : plan.sequences) {

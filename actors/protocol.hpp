@@ -101,7 +101,9 @@ using leased = std::shared_ptr<step_pages>;
 using step_done = std::shared_ptr<step_outcome>;
 
 /// Time has passed.
-struct tick {};
+struct tick {
+  bool tidy = false;  ///< to the batcher: see whether the idle pool has memory to give back
+};
 
 struct status_request {};
 

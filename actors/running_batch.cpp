@@ -120,6 +120,7 @@ step_sequence running_batch::make_sequence(running& from, const in_flight& part,
 std::vector<batch_news> running_batch::apply(step_result result) {
   QUIRE_CHECK(result.outputs.size() == planned_.size(), "a step answered for other sequences");
   if (!planned_.empty()) ++counts_.steps;
+  counts_.trimmed_bytes += result.trimmed_bytes;
   std::vector<batch_news> news;
   news.reserve(planned_.size());
   for (std::size_t i = 0; i < planned_.size(); ++i) {

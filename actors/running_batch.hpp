@@ -59,6 +59,7 @@ class running_batch {
     std::uint64_t prefilled_tokens = 0;   ///< prompt tokens computed
     std::uint64_t generated_tokens = 0;
     std::uint64_t surplus_tokens = 0;     ///< computed for sequences that had been stopped
+    std::uint64_t trimmed_bytes = 0;      ///< resident memory that went back to the system
   };
 
   running_batch(std::shared_ptr<const tokenizer> vocabulary, std::chrono::milliseconds aging);

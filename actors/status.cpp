@@ -41,6 +41,7 @@ engine_status join_status(const gateway_status& door, const cache_status& cache,
       {"cached_tokens", cache.counts.cached_tokens},
       {"prefilled_tokens", batch.counts.prefilled_tokens},
       {"generated_tokens", batch.counts.generated_tokens},
+      {"trimmed_bytes", batch.counts.trimmed_bytes},
       {"surplus_tokens", batch.counts.surplus_tokens},
   };
   now.seconds = batch.seconds;

@@ -64,6 +64,7 @@ struct step_result {
   std::uint64_t step = 0;
   std::vector<step_output> outputs;   ///< in the plan's order
   step_timings timings;
+  std::uint64_t trimmed_bytes = 0;    ///< resident memory that went back to the system
 };
 
 /// A step's result, or why there is none.

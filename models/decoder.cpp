@@ -33,6 +33,13 @@ std::span<const float> decoder::forward(const token_batch& batch, std::byte* pag
   return {x_.data(), num_rows_ * config_->width};
 }
 
+void decoder::drop_scratch() noexcept {
+  prepared_ = {};
+  for (std::vector<float>* buffer :
+       {&x_, &normed_, &qkv_, &attended_, &gate_, &up_, &branch_})
+    *buffer = {};
+}
+
 void decoder::project(std::span<const float> hidden, std::size_t num_rows,
                       std::span<float> logits) {
   QUIRE_CHECK(hidden.size() == num_rows * config_->width, "hidden states are (num_rows, width)");

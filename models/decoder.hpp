@@ -37,6 +37,9 @@ class decoder {
   std::span<const float> forward(const token_batch& batch, std::byte* pages,
                                  const kv_layout& layout);
 
+  /// Frees the buffers, which grow with the largest batch so far; the next batch makes its own.
+  void drop_scratch() noexcept;
+
   /// Projects hidden states (num_rows, width) to logits (num_rows, vocabulary).
   void project(std::span<const float> hidden, std::size_t num_rows, std::span<float> logits);
 

@@ -48,10 +48,10 @@ offer granted(cache_accounts& cache, budget_terms asked, moment now = start) {
 
 /// A step in which one sequence runs `tokens` tokens, the last `generated` of them new.
 step_pages run(cache_accounts& cache, sequence_id sequence, std::uint32_t tokens,
-               std::vector<token_id> generated = {}) {
+               std::vector<token_id> generated = {}, moment now = start) {
   static std::uint64_t step = 0;
   const std::vector<lease_item> items{{sequence, tokens, std::move(generated)}};
-  auto pages = cache.lease(++step, items);
+  auto pages = cache.lease(++step, items, false, now);
   cache.end_step(step, true);
   REQUIRE(cache.check());
   return pages;
@@ -173,6 +173,29 @@ TEST_CASE("requests with one beginning wait for the first to compute it", "[acto
   CHECK(cache->counters().cached_tokens == 31 * 20);
 }
 
+TEST_CASE("two that computed one page in the same step go on with one of it", "[actors]") {
+  const auto cache = make(40);
+  auto asked = terms(21, 8);
+  asked.max_cached_tokens = 0;  // neither waits for the other, as when both say the same text
+  const auto first = granted(*cache, asked);
+  const auto second = granted(*cache, asked);
+  const std::vector<lease_item> both{{first.sequence, 21, {}}, {second.sequence, 21, {}}};
+  const auto pages = cache->lease(70000, both, false, start);
+  CHECK(cache->store().stats().used_pages == 12);
+  cache->end_step(70000, true);
+  CHECK(cache->store().stats().used_pages == 7);  // five full ones, and a last one each
+  CHECK(cache->prefix().pages == 5);
+  CHECK(cache->check());
+  for (std::uint32_t i = 0; i < 5; ++i)
+    CHECK((*cache->store().table(first.sequence))[i] == (*cache->store().table(second.sequence))[i]);
+  run(*cache, second.sequence, 1, {token_id{5}});
+  cache->release(first.sequence, start);
+  run(*cache, second.sequence, 1, {token_id{6}});
+  cache->release(second.sequence, start);
+  CHECK(cache->store().stats().used_pages == 5);
+  CHECK(cache->check());
+}
+
 TEST_CASE("when the one who computes the beginning goes, the next takes over", "[actors]") {
   const auto cache = make(200);
   const auto first = granted(*cache, terms(21, 4));
@@ -262,27 +285,106 @@ TEST_CASE("a failed step that moved pages loses what lies on them, and the cache
   CHECK(cache->check());
 }
 
-TEST_CASE("idle steps pack the pool and then give its tail back, once", "[actors]") {
-  const auto cache = make(40, false);
+namespace {
+
+/// Idle steps until nothing is moved or given back; returns where the last trim began.
+std::optional<std::uint32_t> tidy_up(cache_accounts& cache, moment now) {
+  static std::uint64_t step = 90000;
+  std::optional<std::uint32_t> trimmed;
+  for (int i = 0; i < 100; ++i) {
+    const auto pages = cache.lease(++step, {}, true, now);
+    CHECK(pages.copies.size() <= 16);
+    cache.end_step(step, true);
+    REQUIRE(cache.check());
+    if (pages.trim_from_page) {
+      CHECK((!trimmed || *pages.trim_from_page < *trimmed));
+      trimmed = pages.trim_from_page;
+    } else if (pages.copies.empty()) {
+      return trimmed;
+    }
+  }
+  FAIL("idle steps find no end");
+  return trimmed;
+}
+
+/// Eight sequences of five pages; all but the seventh end. Returns that one.
+sequence_id burst(cache_accounts& cache, moment now) {
   std::vector<offer> all;
   for (std::uint32_t i = 0; i < 8; ++i) {
-    all.push_back(granted(*cache, terms(17, 4, 100 * i)));
-    run(*cache, all.back().sequence, 17);
+    all.push_back(granted(cache, terms(17, 4, 100 * i), now));
+    run(cache, all.back().sequence, 17, {}, now);
   }
   for (std::uint32_t i = 0; i < 8; ++i)
-    if (i != 6) cache->release(all[i].sequence, start);
-  std::uint64_t step = 900;
+    if (i != 6) cache.release(all[i].sequence, now);
+  return all[6].sequence;
+}
+
+}  // namespace
+
+TEST_CASE("idle steps pack the pool, and give its tail back when load stays low", "[actors]") {
+  const auto cache = make(40, false);
+  burst(*cache, start);
+  const auto first = cache->lease(1, {}, true, start + 1s);
+  CHECK(first.tidy_in == 4s);  // nothing happens until then, unless somebody comes
+  cache->end_step(1, true);
+  CHECK_FALSE(tidy_up(*cache, start + 1s));  // the burst may come again
+  CHECK(cache->store().tail_begin() == 5);
+  CHECK_FALSE(tidy_up(*cache, start + 4999ms));
+  CHECK(tidy_up(*cache, start + 5s) == 5u);
+  CHECK_FALSE(tidy_up(*cache, start + 6s));
+}
+
+TEST_CASE("an idle pool drops prefixes, the oldest first, down to its minimum", "[actors]") {
+  cache_accounts::options chosen;
+  chosen.min_pages = 12;
+  chosen.idle = 1s;
+  const auto cache = std::move(*cache_accounts::make(40, page_tokens, chosen));
+  const sequence_id stays = burst(*cache, start);
+  const std::size_t pages = cache->store().table(stays)->size();
+  // A prefix that is asked for meanwhile is the last to go, and puts the idle time off.
+  const offer again = granted(*cache, terms(17, 4, 300), start + 700ms);
+  CHECK(again.cached_tokens == 16);
+  cache->release(again.sequence, start + 800ms);
+  CHECK_FALSE(tidy_up(*cache, start + 1700ms));
+  CHECK(cache->prefix().pages == 32);
+  CHECK(tidy_up(*cache, start + 1800ms) == 12u);
+  CHECK(cache->store().num_pages() - cache->store().free_pages() == 12);
+  CHECK(cache->store().tail_begin() == 12);
+  CHECK(cache->store().tokens(stays) == 17);
+  CHECK(cache->store().table(stays)->size() == pages);
+  const auto done = cache->lease(2, {}, true, start + 1900ms);
+  CHECK_FALSE(done.tidy_in);  // at its minimum: no need to look again
+  cache->end_step(2, true);
+  const offer kept = granted(*cache, terms(17, 4, 300), start + 2s);
+  CHECK(kept.cached_tokens == 16);
+}
+
+TEST_CASE("the pool shrinks beside a sequence that goes on running", "[actors]") {
+  cache_accounts::options chosen;
+  chosen.min_pages = 4;
+  chosen.idle = 1s;
+  const auto cache = std::move(*cache_accounts::make(40, page_tokens, chosen));
+  const sequence_id stays = burst(*cache, start);
   std::optional<std::uint32_t> trimmed;
-  for (int i = 0; i < 20; ++i) {
-    const auto pages = cache->lease(++step, {}, true);
-    CHECK(pages.copies.size() <= 2);
+  std::uint64_t step = 5000;
+  for (int i = 1; i <= 60; ++i) {
+    // It reads and writes all the while: one token more, one token less.
+    const std::vector<lease_item> one{{stays, 1, {token_id{7}}}};
+    const auto pages = cache->lease(++step, one, false, start + i * 100ms);
+    CHECK(pages.copies.size() <= 8);
+    REQUIRE(pages.grants[0].what == lease_grant::outcome::granted);
+    if (pages.trim_from_page) {
+      CHECK(i >= 10);
+      trimmed = pages.trim_from_page;
+      for (const page_id page : pages.grants[0].table) CHECK(to_index(page) < *trimmed);
+      for (const page_copy& copy : pages.copies) CHECK(to_index(copy.to) < *trimmed);
+    }
     cache->end_step(step, true);
+    REQUIRE(cache->truncate(stays, 17));
     REQUIRE(cache->check());
-    if (!pages.trim_from_page) continue;
-    CHECK_FALSE(trimmed.has_value());
-    trimmed = pages.trim_from_page;
   }
   CHECK(trimmed == 5u);
+  CHECK(cache->store().tail_begin() == 5);
 }
 
 namespace {
