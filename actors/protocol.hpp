@@ -100,10 +100,8 @@ using leased = std::shared_ptr<step_pages>;
 /// The answer to run_step.
 using step_done = std::shared_ptr<step_outcome>;
 
-/// Time has passed.
-struct tick {
-  bool tidy = false;  ///< to the batcher: see whether the idle pool has memory to give back
-};
+/// Time has passed; `tidy`: see whether the idle pool has memory to give back.
+struct tick { bool tidy = false; };
 
 struct status_request {};
 
