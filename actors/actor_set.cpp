@@ -17,10 +17,21 @@ std::size_t workers(const actors_options& options) {
   return options.workers > 0 ? options.workers : 2;
 }
 
+park_ledger::limits park_limits(const kv_options& options, const kv_layout& layout) {
+  if (layout.page_bytes == 0) return {};
+  return {(std::uint64_t{options.park_memory_mib} << 20) / layout.page_bytes,
+          (std::uint64_t{options.park_disk_mib} << 20) / layout.page_bytes};
+}
+
 result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& options,
-                                                      const engine::parts& given) {
+                                                      const engine::parts& given,
+                                                      const spawn_mode& how) {
   cache_accounts::options chosen;
-  chosen.ledger.aging = std::chrono::milliseconds(options.scheduler.aging_ms);
+  chosen.line.aging = std::chrono::milliseconds(options.scheduler.aging_ms);
+  chosen.line.aging_tokens = options.scheduler.aging_ms;  // as if a token took a millisecond
+  chosen.max_running = options.scheduler.max_streams;
+  chosen.reclaim_timeout = std::chrono::milliseconds(options.scheduler.reclaim_timeout_ms);
+  chosen.park = how.park.value_or(park_limits(options.kv, given.layout));
   chosen.prefix_cache = options.kv.prefix_cache;
   chosen.defragment = options.kv.defragment;
   chosen.idle = std::chrono::milliseconds(options.kv.idle_ms);
@@ -48,7 +59,7 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
     return fail(errc::invalid_argument, "an engine needs at least one page; raise kv.max_mib");
   if (given.card.context_tokens == 0)
     return fail(errc::invalid_argument, "a model with a context of 0 tokens cannot be served");
-  auto accounts = make_accounts(options, given);
+  auto accounts = make_accounts(options, given, how);
   if (!accounts) return tl::unexpected(accounts.error());
   actor_set set;
   auto executor = std::shared_ptr<step_executor>(std::move(given.executor));

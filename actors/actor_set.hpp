@@ -28,6 +28,8 @@ struct spawn_mode {
   /// may not.
   bool detached = true;
   std::uint32_t budget_step_tokens = request_bounds().budget_step_tokens;
+  /// Pages that may be parked; nothing: as the options say.
+  std::optional<park_ledger::limits> park;
 };
 
 /// Spawns the actors over the parts. Errors: invalid_argument (sizes that cannot work).

@@ -1,41 +1,105 @@
 #include "actors/batch_planner.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace quire {
 
 namespace {
 /// Weight of the newest step in what is remembered: about ten steps.
 constexpr double newest_weight = 0.2;
+/// The same for prompts: a deep prompt's steps should still know the shallow ones.
+constexpr double prompt_weight = 0.05;
 
 void learn(double& known, double seen) {
   known = known == 0 ? seen : known + newest_weight * (seen - known);
 }
 }  // namespace
 
-void step_speed::observe(std::uint32_t decodes, std::uint32_t prefill_tokens, double seconds) {
-  if (prefill_tokens == 0) {
-    if (decodes > 0) learn(decode_step_seconds_, seconds);
+void step_speed::observe(const work& done, double seconds) {
+  if (done.prefill_tokens == 0) {
+    if (done.decodes > 0) learn(decode_step_seconds_, seconds);
     return;
   }
-  const double beside = decodes > 0 ? decode_step_seconds_ : 0.0;
   // Short chunks say more about the decodes beside them than about prompts.
-  if (prefill_tokens >= batch_planner::least_chunk / 2)
-    learn(prefill_token_seconds_, std::max(seconds - beside, seconds * 0.1) / prefill_tokens);
+  if (done.prefill_tokens < batch_planner::least_chunk / 2) return;
+  const double beside = done.decodes > 0 ? decode_step_seconds_ : 0.0;
+  const double took = std::max(seconds - beside, seconds * 0.1);
+  const double tokens = done.prefill_tokens;
+  const double pairs = done.prefill_pairs;
+  const auto note = [](double& sum, double seen) { sum = (1 - prompt_weight) * sum + seen; };
+  note(sums_.tokens_tokens, tokens * tokens);
+  note(sums_.tokens_pairs, tokens * pairs);
+  note(sums_.pairs_pairs, pairs * pairs);
+  note(sums_.tokens_seconds, tokens * took);
+  note(sums_.pairs_seconds, pairs * took);
+  const double determinant =
+      sums_.tokens_tokens * sums_.pairs_pairs - sums_.tokens_pairs * sums_.tokens_pairs;
+  // Chunks at one depth only cannot tell the two apart: what is known of pairs is kept.
+  if (determinant > 1e-3 * sums_.tokens_tokens * sums_.pairs_pairs)
+    pair_seconds_ = std::max(0.0, (sums_.tokens_tokens * sums_.pairs_seconds -
+                                   sums_.tokens_pairs * sums_.tokens_seconds) / determinant);
+  const double least = 0.1 * sums_.tokens_seconds / sums_.tokens_tokens;
+  token_seconds_ = (sums_.tokens_seconds - pair_seconds_ * sums_.tokens_pairs) / sums_.tokens_tokens;
+  if (token_seconds_ >= least) return;
+  token_seconds_ = least;
+  if (sums_.pairs_pairs > 0)
+    pair_seconds_ = (sums_.pairs_seconds - least * sums_.tokens_pairs) / sums_.pairs_pairs;
 }
 
-std::optional<std::uint32_t> step_speed::prefill_tokens_within(double seconds) const {
-  if (decode_step_seconds_ == 0 || prefill_token_seconds_ == 0) return std::nullopt;
+std::optional<std::uint32_t> step_speed::prefill_tokens_within(double seconds,
+                                                               double context) const {
+  if (token_seconds_ == 0) return std::nullopt;
   const double left = std::max(seconds - decode_step_seconds_, 0.0);
-  return static_cast<std::uint32_t>(std::min(left / prefill_token_seconds_, 1e9));
+  // tokens x token_seconds + tokens x (context + tokens / 2) x pair_seconds = left
+  const double each = token_seconds_ + context * pair_seconds_;
+  const double tokens = 2 * left / (each + std::sqrt(each * each + 2 * pair_seconds_ * left));
+  return static_cast<std::uint32_t>(std::min(tokens, 1e9));
 }
 
-void batch_planner::add(sequence_id sequence, std::uint32_t tokens, int priority, moment now) {
-  const unfinished added{sequence, tokens, now - aging_ * std::clamp(priority, -1000, 1000)};
+std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t context,
+                                           std::uint32_t new_tokens) const {
+  if (token_seconds_ == 0 || decode_step_seconds_ == 0) return std::nullopt;
+  const double pairs = tokens * (context + tokens / 2.0);
+  return tokens * token_seconds_ + pairs * pair_seconds_ + new_tokens * decode_step_seconds_;
+}
+
+void batch_planner::add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,
+                        const std::string& user) {
+  const int step = std::clamp(priority, -1000, 1000);
+  // A user that was away starts where the others are.
+  double least = 0;
+  if (!given_.empty())
+    least = std::min_element(given_.begin(), given_.end(), [](const auto& a, const auto& b) {
+              return a.second < b.second;
+            })->second;
+  given_.try_emplace(user, least);
+  // As if a token took a millisecond.
+  const unfinished added{sequence, tokens, now - aging_ * step, user,
+                         static_cast<double>(aging_.count()) * step};
   const auto at = std::upper_bound(
       filling_.begin(), filling_.end(), added,
       [](const unfinished& a, const unfinished& b) { return a.counts_from < b.counts_from; });
   filling_.insert(at, added);
+}
+
+std::size_t batch_planner::first() const {
+  const auto before = [this](const unfinished& a, const unfinished& b) {
+    return given_.at(a.user) - a.head_start < given_.at(b.user) - b.head_start;
+  };
+  return static_cast<std::size_t>(
+      std::min_element(filling_.begin(), filling_.end(), before) - filling_.begin());
+}
+
+std::optional<sequence_id> batch_planner::first_in_line() const {
+  if (filling_.empty()) return std::nullopt;
+  return filling_[first()].sequence;
+}
+
+void batch_planner::forget_idle(const std::string& user) {
+  const bool busy = std::any_of(filling_.begin(), filling_.end(),
+                                [&](const unfinished& f) { return f.user == user; });
+  if (!busy) given_.erase(user);
 }
 
 bool batch_planner::advance(sequence_id sequence, std::uint32_t tokens) {
@@ -43,14 +107,23 @@ bool batch_planner::advance(sequence_id sequence, std::uint32_t tokens) {
                                [&](const unfinished& f) { return f.sequence == sequence; });
   if (at == filling_.end()) return false;
   at->tokens -= std::min(at->tokens, tokens);
+  given_.at(at->user) += tokens;
   if (at->tokens > 0) return false;
+  const std::string user = std::move(at->user);
   filling_.erase(at);
+  forget_idle(user);
   decoding_.push_back(sequence);
   return true;
 }
 
 void batch_planner::remove(sequence_id sequence) {
-  std::erase_if(filling_, [&](const unfinished& f) { return f.sequence == sequence; });
+  const auto unfilled = std::find_if(filling_.begin(), filling_.end(),
+                                     [&](const unfinished& f) { return f.sequence == sequence; });
+  if (unfilled != filling_.end()) {
+    const std::string user = std::move(unfilled->user);
+    filling_.erase(unfilled);
+    forget_idle(user);
+  }
   const auto at = std::find(decoding_.begin(), decoding_.end(), sequence);
   if (at == decoding_.end()) return;
   // Turns continue with the one that would have been next.
@@ -84,20 +157,22 @@ void batch_planner::plan_prompts(std::uint32_t tokens, std::size_t streams,
   const std::size_t most =
       std::min({streams, filling_.size(), std::size_t{tokens / least_chunk + 1}});
   std::vector<const unfinished*> rest;
-  for (std::size_t i = 1; i < filling_.size(); ++i) rest.push_back(&filling_[i]);
+  const std::size_t front = first();
+  for (std::size_t i = 0; i < filling_.size(); ++i)
+    if (i != front) rest.push_back(&filling_[i]);
   std::stable_sort(rest.begin(), rest.end(),
                    [](const unfinished* a, const unfinished* b) { return a->tokens < b->tokens; });
-  const unfinished& first = filling_.front();
+  const unfinished& next_up = filling_[front];
   std::uint32_t left = tokens;
-  std::uint32_t firsts = std::min(first.tokens, std::max(tokens / 2, std::min(tokens, least_chunk)));
+  std::uint32_t firsts = std::min(next_up.tokens, std::max(tokens / 2, std::min(tokens, least_chunk)));
   left -= firsts;
   const std::size_t place = parts.size();
-  parts.push_back({first.sequence, 0, false});
+  parts.push_back({next_up.sequence, 0, false});
   for (const unfinished* next : rest) {
     if (parts.size() - place >= most || left == 0) break;
     // The first in line goes on before a prompt that is longer than what it has left itself.
-    if (next->tokens > first.tokens - firsts) {
-      const std::uint32_t more = std::min(left, first.tokens - firsts);
+    if (next->tokens > next_up.tokens - firsts) {
+      const std::uint32_t more = std::min(left, next_up.tokens - firsts);
       firsts += more;
       left -= more;
     }
@@ -106,7 +181,7 @@ void batch_planner::plan_prompts(std::uint32_t tokens, std::size_t streams,
     parts.push_back({next->sequence, chunk, false});
     left -= chunk;
   }
-  firsts += std::min(left, first.tokens - firsts);
+  firsts += std::min(left, next_up.tokens - firsts);
   parts[place].tokens = firsts;
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "actors/moment.hpp"
@@ -11,18 +13,35 @@
 
 namespace quire {
 
-/// Learns how long steps take on this machine, from the steps themselves.
+/// Learns how long steps take on this machine, from the steps themselves. A prompt token costs its
+/// products, the same for all, and its attention, which grows with the tokens before it: both are
+/// fitted (least squares, old steps forgotten).
 class step_speed {
  public:
-  /// Notes a finished step of `decodes` single tokens and `prefill_tokens` prompt tokens.
-  void observe(std::uint32_t decodes, std::uint32_t prefill_tokens, double seconds);
-  /// Returns how many prompt tokens fit beside the decodes in `seconds`; nothing before there is
-  /// experience of both.
-  std::optional<std::uint32_t> prefill_tokens_within(double seconds) const;
+  /// What a step did.
+  struct work {
+    std::uint32_t decodes = 0;         ///< single tokens
+    std::uint32_t prefill_tokens = 0;  ///< prompt tokens
+    double prefill_pairs = 0;          ///< sum over those of the tokens before each
+  };
+  void observe(const work& done, double seconds);
+  /// Returns how many prompt tokens that follow `context` others fit beside the decodes of late in
+  /// `seconds`; nothing before a prompt was computed.
+  std::optional<std::uint32_t> prefill_tokens_within(double seconds, double context) const;
+  /// Returns the least seconds that a prompt of `tokens` after `context` cached ones and then
+  /// `new_tokens` steps take; nothing before there is experience of both.
+  std::optional<double> forecast(std::uint32_t tokens, std::uint32_t context,
+                                 std::uint32_t new_tokens) const;
 
  private:
   double decode_step_seconds_ = 0;
-  double prefill_token_seconds_ = 0;
+  double token_seconds_ = 0;
+  double pair_seconds_ = 0;
+  /// Sums of products of tokens, pairs and seconds, exponentially forgotten.
+  struct {
+    double tokens_tokens = 0, tokens_pairs = 0, pairs_pairs = 0, tokens_seconds = 0,
+           pairs_seconds = 0;
+  } sums_;
 };
 
 /// Bounds of one step.
@@ -47,8 +66,10 @@ class batch_planner {
 
   explicit batch_planner(std::chrono::milliseconds aging) : aging_(aging) {}
 
-  /// A sequence that has `tokens` (> 0) prompt tokens to run before it decodes.
-  void add(sequence_id sequence, std::uint32_t tokens, int priority, moment now);
+  /// A sequence that has `tokens` (> 0) prompt tokens to run before it decodes. Of several users the
+  /// one whose prompts were given the fewest tokens is first in line.
+  void add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,
+           const std::string& user = {});
   /// The sequence ran `tokens` prompt tokens; returns whether its prompt is complete, which makes it
   /// a decoding one.
   bool advance(sequence_id sequence, std::uint32_t tokens);
@@ -60,6 +81,8 @@ class batch_planner {
   bool empty() const noexcept { return decoding_.empty() && filling_.empty(); }
   std::size_t decoding() const noexcept { return decoding_.size(); }
   std::size_t filling() const noexcept { return filling_.size(); }
+  /// The prompt that is first in line.
+  std::optional<sequence_id> first_in_line() const;
 
   /// Chooses the next step's parts. When more sequences decode than fit they take turns. Half of
   /// the prompt budget goes to the prompt that is first in line, so each advances; the rest to the
@@ -71,13 +94,18 @@ class batch_planner {
     sequence_id sequence{};
     std::uint32_t tokens = 0;
     moment counts_from;
+    std::string user;
+    double head_start = 0;  ///< of its priority, in tokens
   };
+  std::size_t first() const;
+  void forget_idle(const std::string& user);
   void plan_prompts(std::uint32_t tokens, std::size_t streams, std::vector<part>& parts) const;
 
   std::chrono::milliseconds aging_;
   std::vector<sequence_id> decoding_;
   std::size_t next_turn_ = 0;       ///< who decodes first when not all fit
-  std::vector<unfinished> filling_;    ///< first in line first
+  std::vector<unfinished> filling_;    ///< by arrival
+  std::map<std::string, double> given_;  ///< prompt tokens, of the users that have prompts here
 };
 
 }  // namespace quire

@@ -15,14 +15,19 @@ using phase = batcher_state::phase;
 /// the manager, not to the batcher.
 constexpr std::chrono::milliseconds retry_after{2};
 
+/// The part of scheduler.step_time_ms that steps aim at; the rest is for those that take longer than
+/// was learned.
+constexpr double aim = 0.8;
+
 step_limits limits(const batcher_state& st) {
   step_limits bounds;
   bounds.max_streams = st.options.max_streams;
   bounds.step_tokens = st.options.step_tokens;
-  const auto within = st.speed.prefill_tokens_within(st.options.step_time_ms / 1000.0);
-  bounds.step_tokens_beside_decodes =
-      std::clamp(within.value_or(bounds.step_tokens),
-                 std::min(batch_planner::least_chunk, bounds.step_tokens), bounds.step_tokens);
+  const auto within =
+      st.speed.prefill_tokens_within(aim * st.options.step_time_ms / 1000.0, st.batch->prefill_context());
+  // Without experience a small chunk is the way to get some.
+  const std::uint32_t least = std::min(batch_planner::least_chunk, bounds.step_tokens);
+  bounds.step_tokens_beside_decodes = std::clamp(within.value_or(least), least, bounds.step_tokens);
   return bounds;
 }
 
@@ -31,6 +36,7 @@ void start_step(self_pointer self) {
   auto items = std::make_shared<const std::vector<lease_item>>(
       st.batch->plan(limits(st), self->clock().now()));
   const bool idle = items->empty();
+  st.page_work = false;
   st.now = phase::leasing;
   self->send(st.manager, lease_request{++st.step, self, std::move(items), idle});
 }
@@ -43,7 +49,7 @@ void tell(self_pointer self) {
     const auto owner = st.owners.find(told.sequence);
     if (owner == st.owners.end()) continue;
     const request_actor hears = owner->second;
-    if (told.ended) st.owners.erase(owner);
+    if (told.ended || told.parked) st.owners.erase(owner);
     self->send(hears, std::move(told));
   }
 }
@@ -52,7 +58,7 @@ void tell(self_pointer self) {
 void rest(self_pointer self, bool denied) {
   auto& st = self->state;
   // Somebody may have joined while the manager looked for something to tidy up.
-  if (!st.batch->empty() && !denied) return start_step(self);
+  if ((!st.batch->empty() || st.page_work) && !denied) return start_step(self);
   st.now = phase::resting;
   st.since = self->clock().now();
   if (st.tidy_in && !st.tidy_pending) {
@@ -66,11 +72,20 @@ void rest(self_pointer self, bool denied) {
 
 void wake(self_pointer self, bool tidy = false) {
   auto& st = self->state;
-  if (st.now != phase::resting || (st.batch->empty() && !tidy)) return;
+  if (st.now != phase::resting || (st.batch->empty() && !st.page_work && !tidy)) return;
   const moment now = self->clock().now();
   st.idle_seconds += seconds_between(st.since, now);
   st.since = now;
   start_step(self);
+}
+
+// Its pages have left the pool: all that happened to it before has been told, or is before this.
+void leave_parked(batcher_state& st, sequence_id sequence) {
+  st.batch->remove(sequence);
+  batch_news told;
+  told.sequence = sequence;
+  told.parked = true;
+  st.untold.push_back(std::move(told));
 }
 
 void run(self_pointer self, const leased& pages) {
@@ -80,11 +95,13 @@ void run(self_pointer self, const leased& pages) {
   st.tidy_in = pages->tidy_in;
   for (const lease_grant& grant : pages->grants) {
     denied |= grant.what == lease_grant::outcome::denied;
-    if (grant.what == lease_grant::outcome::gone) st.owners.erase(grant.sequence);
+    if (grant.what == lease_grant::outcome::gone) leave_parked(st, grant.sequence);
   }
+  for (const parked_sequence& parked : pages->parked) leave_parked(st, parked.sequence);
   auto plan = std::make_shared<const step_plan>(st.batch->assemble(std::move(*pages)));
-  if (plan->sequences.empty() && plan->copies.empty() && !plan->trim_from_page) {
-    self->send(st.manager, step_over{st.step, true, st.batch->not_run()});
+  if (plan->sequences.empty() && plan->copies.empty() && plan->exchange.empty() &&
+      !plan->trim_from_page) {
+    self->send(st.manager, step_over{st.step, {true, st.batch->not_run(), {}}});
     tell(self);
     rest(self, denied);
     return;
@@ -92,6 +109,7 @@ void run(self_pointer self, const leased& pages) {
   const moment now = self->clock().now();
   st.planning_seconds += seconds_between(st.since, now);
   st.now = phase::computing;
+  st.sent = now;
   self->send(st.runner, run_step{std::move(plan), self});
   tell(self);
 }
@@ -109,9 +127,10 @@ void end_step(self_pointer self, const step_done& done) {
   auto& st = self->state;
   if (st.now != phase::computing || done->step != st.step) return;
   st.since = self->clock().now();
+  st.exchange_seconds += done->exchange_seconds;
   if (!done->computed) {
     const auto failed = st.batch->fail();
-    self->send(st.manager, step_over{st.step, false, {}});
+    self->send(st.manager, step_over{st.step, {false, {}, std::move(done->not_exchanged)}});
     tell_failed(self, failed, done->computed.error());
     start_step(self);
     return;
@@ -120,11 +139,13 @@ void end_step(self_pointer self, const step_done& done) {
   st.spent.copy += took.copy;
   st.spent.forward += took.forward;
   st.spent.sample += took.sample;
-  st.speed.observe(st.batch->step_decodes(), st.batch->step_prefill(),
-                   took.copy + took.forward + took.sample);
-  auto not_run = st.batch->not_run();
+  const double computed = took.copy + took.forward + took.sample;
+  st.speed.observe(st.batch->step_work(), computed);
+  st.transit_seconds += std::max(
+      0.0, seconds_between(st.sent, st.since) - computed - done->exchange_seconds);
+  step_end how{true, st.batch->not_run(), std::move(done->not_exchanged)};
   st.untold = st.batch->apply(std::move(*done->computed));
-  self->send(st.manager, step_over{st.step, true, std::move(not_run)});
+  self->send(st.manager, step_over{st.step, std::move(how)});
   start_step(self);
 }
 
@@ -156,7 +177,9 @@ batcher_status status(const batcher_state& st) {
   now.seconds = {{"copy", st.spent.copy},
                  {"forward", st.spent.forward},
                  {"sample", st.spent.sample},
+                 {"exchange", st.exchange_seconds},
                  {"planning", st.planning_seconds},
+                 {"transit", st.transit_seconds},
                  {"idle", st.idle_seconds}};
   return now;
 }
@@ -183,11 +206,23 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
         self->state.batch->allow(grown.sequence, grown.budget_tokens);
         wake(self);
       },
+      [self](const hold_sequence& asked) {
+        self->state.batch->hold(asked.sequence, asked.held);
+        wake(self);
+      },
+      [self](const page_work&) {
+        self->state.page_work = true;
+        wake(self);
+      },
       [self](const leased& pages) { run(self, pages); },
       [self](const step_done& done) { end_step(self, done); },
       [self](const tick& passed) {
         (passed.tidy ? self->state.tidy_pending : self->state.retry_pending) = false;
         wake(self, passed.tidy);
+      },
+      [self](const forecast_request& asked) {
+        return forecast{self->state.speed.forecast(asked.prompt_tokens, asked.context_tokens,
+                                                   asked.new_tokens)};
       },
       [self](const status_request&) { return status(self->state); },
   };

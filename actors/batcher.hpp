@@ -30,7 +30,11 @@ struct batcher_state {
   bool retry_pending = false;
   std::optional<std::chrono::milliseconds> tidy_in;  ///< the manager's wish, of the last lease
   bool tidy_pending = false;
+  bool page_work = false;    ///< the manager wants a step for pages to be parked or restored
   double planning_seconds = 0;
+  double transit_seconds = 0;  ///< of plans and results between batcher and runner
+  double exchange_seconds = 0;
+  moment sent;                 ///< the plan of the present step, to the runner
   double idle_seconds = 0;
   step_timings spent;        ///< by the model runner
 

@@ -29,7 +29,6 @@ void budget_ledger::drop(ticket_id ticket) {
     promises_.erase(found);
   }
   offers_.erase(ticket);
-  leave_queue(ticket);
 }
 
 void budget_ledger::offer(ticket_id ticket, moment now) {
@@ -45,36 +44,11 @@ std::vector<ticket_id> budget_ledger::expired(moment now) const {
   return late;
 }
 
-void budget_ledger::enqueue(ticket_id ticket, int priority, std::uint32_t pages, moment now) {
-  leave_queue(ticket);
-  const place at{now - options_.aging * std::clamp(priority, -1000, 1000), ticket, pages};
-  queue_.insert(at);
-  places_.emplace(ticket, at);
-}
-
-void budget_ledger::leave_queue(ticket_id ticket) {
-  const auto found = places_.find(ticket);
-  if (found == places_.end()) return;
-  queue_.erase(found->second);
-  places_.erase(found);
-}
-
-std::uint32_t budget_ledger::position(ticket_id ticket) const {
-  const auto found = places_.find(ticket);
-  if (found == places_.end()) return 0;
-  return static_cast<std::uint32_t>(
-             std::distance(queue_.begin(), queue_.find(found->second))) + 1;
-}
-
-std::uint64_t budget_ledger::pages_until(ticket_id ticket) const {
-  const auto found = places_.find(ticket);
-  if (found == places_.end()) return 0;
-  std::uint64_t pages = 0;
-  for (const auto& at : queue_) {
-    pages += at.pages;
-    if (at.ticket == ticket) break;
-  }
-  return pages;
+std::optional<moment> budget_ledger::next_expiry() const {
+  std::optional<moment> next;
+  for (const auto& [ticket, until] : offers_)
+    if (!next || until < *next) next = until;
+  return next;
 }
 
 void budget_ledger::returned(std::uint32_t pages, moment now) {

@@ -1,6 +1,7 @@
 // The part of cache_accounts that runs once per step: pages for what the step writes, tidying up, and
 // what the step leaves behind.
 #include <algorithm>
+#include <utility>
 
 #include "actors/cache_accounts.hpp"
 #include "core/check.hpp"
@@ -42,7 +43,9 @@ bool cache_accounts::grow(member& grown, const lease_item& item, std::vector<pag
   const std::size_t copies_before = copies.size();
   if (!store_.extend(item.sequence, item.num_tokens)) return false;
   if (!store_.update_tokens(item.sequence, stored, copies)) return false;
-  grown.tokens.insert(grown.tokens.end(), item.generated.begin(), item.generated.end());
+  // Who computes again what it had has named its tokens already.
+  if (grown.tokens.size() == grown.stored)
+    grown.tokens.insert(grown.tokens.end(), item.generated.begin(), item.generated.end());
   grown.stored = stored;
   QUIRE_CHECK(grown.tokens.size() >= stored, "a lease stores tokens that nobody named");
   counters_.page_copies += copies.size() - copies_before;
@@ -76,6 +79,9 @@ step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item>
   live_->step = step;
   step_pages pages;
   pages.step = step;
+  pages.exchange.drops = std::exchange(drops_, {});
+  park_leaving(pages);
+  restore_coming(pages);
   // A prompt being computed is a request that is still coming.
   if (std::any_of(items.begin(), items.end(), [](const auto& item) { return item.num_tokens > 1; }))
     last_activity_ = now;
@@ -123,19 +129,18 @@ void cache_accounts::give_back(step_pages& pages) {
   pages.trim_from_page = touched_pages_;
 }
 
-std::vector<sequence_id> cache_accounts::end_step(std::uint64_t step, bool succeeded,
-                                                  std::span<const sequence_id> not_run) {
+std::vector<sequence_id> cache_accounts::end_step(std::uint64_t step, const step_end& how) {
   if (!live_ || live_->step != step) return {};
   const live_lease ended = std::move(*live_);
   live_.reset();
   for (const live_item& item : ended.items) store_.unlease(item.table);
   changed_ = true;
   std::vector<sequence_id> lost;
-  if (!succeeded)
-    lost = lost_in(ended);
-  else if (options_.prefix_cache)
+  if (!how.succeeded) lost = lost_in(ended);
+  end_exchange(ended, how, lost);
+  if (how.succeeded && options_.prefix_cache)
     for (const live_item& item : ended.items)
-      if (std::find(not_run.begin(), not_run.end(), item.sequence) == not_run.end())
+      if (std::find(how.not_run.begin(), how.not_run.end(), item.sequence) == how.not_run.end())
         index_full_pages(item);
 #ifndef NDEBUG
   const auto sound = check();

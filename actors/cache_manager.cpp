@@ -9,9 +9,6 @@ namespace {
 
 using self_pointer = cache_manager_actor::stateful_pointer<cache_manager_state>;
 
-/// How often unanswered offers are looked for while there are any.
-constexpr std::chrono::milliseconds expiry_check{500};
-
 std::uint64_t number(ticket_id ticket) { return static_cast<std::uint64_t>(ticket); }
 
 cache_manager_state::holdings& holdings_of(self_pointer self, const request_actor& owner) {
@@ -33,28 +30,71 @@ void disown_sequence(self_pointer self, sequence_id sequence) {
   self->state.sequence_owners.erase(found);
 }
 
-void watch_offers(self_pointer self) {
+// Offers, questions and growth are not waited for in silence for ever.
+void watch_time(self_pointer self) {
   auto& st = self->state;
-  if (st.expiry_check_pending || !st.accounts->has_open_offers()) return;
-  st.expiry_check_pending = true;
-  self->delayed_send(self, expiry_check, tick{});
+  const auto next = st.accounts->next_deadline();
+  if (!next || (st.next_tick && *st.next_tick <= *next)) return;
+  st.next_tick = next;
+  const auto wait = std::max<caf::timespan>(*next - self->clock().now(), std::chrono::milliseconds(1));
+  self->delayed_send(self, wait, tick{});
 }
 
-void serve_queue(self_pointer self) {
+void answer_growth(cache_manager_state& st, sequence_id sequence, bool granted) {
+  const auto found = st.growths.find(sequence);
+  if (found == st.growths.end()) return;
+  spdlog::debug("sequence {}: growth {} after waiting", to_index(sequence),
+                granted ? "granted" : "denied");
+  found->second.deliver(granted);
+  st.growths.erase(found);
+}
+
+void tell(self_pointer self, const offer& made) {
   auto& st = self->state;
-  for (const offer& made : st.accounts->serve_queue(self->clock().now())) {
-    const auto found = st.negotiators.find(made.ticket);
-    if (found == st.negotiators.end()) {
-      st.accounts->drop(made.ticket, self->clock().now());
-      continue;
-    }
-    spdlog::debug("ticket {}: offer of {} pages after waiting, {} tokens cached, sequence {}",
-                  number(made.ticket), made.pages, made.cached_tokens, to_index(made.sequence));
-    own_sequence(self, found->second, made.sequence);
-    self->send(found->second, made);
-    st.negotiators.erase(found);
+  const auto found = st.negotiators.find(made.ticket);
+  if (found == st.negotiators.end())
+    return st.accounts->drop(made.ticket, self->clock().now());
+  spdlog::debug("ticket {}: offer of {} pages after waiting, {} tokens stored, sequence {}",
+                number(made.ticket), made.pages, made.cached_tokens, to_index(made.sequence));
+  own_sequence(self, found->second, made.sequence);
+  self->send(found->second, made);
+  st.negotiators.erase(found);
+}
+
+void tell(self_pointer self, const yield_ask& ask) {
+  const auto found = self->state.sequence_owners.find(ask.sequence);
+  spdlog::debug("ticket {} sequence {}: asked to yield {} pages", number(ask.ticket),
+                to_index(ask.sequence), ask.pages);
+  if (found != self->state.sequence_owners.end()) self->send(found->second, ask);
+}
+
+void tell(self_pointer self, const growth_answer& answer) {
+  answer_growth(self->state, answer.sequence, answer.granted);
+}
+
+void tell(self_pointer self, const taken_back& lost) {
+  auto& st = self->state;
+  std::optional<request_actor> owner;
+  if (lost.sequence) {
+    if (const auto at = st.sequence_owners.find(*lost.sequence); at != st.sequence_owners.end())
+      owner = at->second;
+    disown_sequence(self, *lost.sequence);
+    answer_growth(st, *lost.sequence, false);
   }
-  watch_offers(self);
+  if (const auto at = st.negotiators.find(lost.ticket); at != st.negotiators.end()) {
+    owner = at->second;
+    st.negotiators.erase(at);
+  }
+  spdlog::debug("ticket {}: pages taken back", number(lost.ticket));
+  if (owner) self->send(*owner, lost);
+}
+
+void serve(self_pointer self) {
+  auto& st = self->state;
+  for (const cache_effect& effect : st.accounts->serve(self->clock().now()))
+    std::visit([self](const auto& what) { tell(self, what); }, effect);
+  if (st.accounts->has_page_work() && st.batcher) self->send(*st.batcher, page_work{});
+  watch_time(self);
 }
 
 budget_answer negotiate(self_pointer self, budget_request& asked) {
@@ -67,19 +107,48 @@ budget_answer negotiate(self_pointer self, budget_request& asked) {
                   number(made->ticket), made->pages, made->cached_tokens, to_index(made->sequence));
     holdings_of(self, asked.owner).tickets.push_back(made->ticket);
     own_sequence(self, asked.owner, made->sequence);
-    watch_offers(self);
+    watch_time(self);
   } else if (const auto* later = std::get_if<counter_offer>(&answer)) {
     spdlog::debug("request {} ticket {}: counter-offer, place {}, {}", request,
                   number(later->ticket), later->position,
                   later->for_prefix ? "another request computes its prefix" : "waits for pages");
     holdings_of(self, asked.owner).tickets.push_back(later->ticket);
     st.negotiators.insert_or_assign(later->ticket, asked.owner);
+    // Others may have to yield for it; but first it must know its ticket.
+    self->send(self, tick{});
   } else {
     const auto& never = std::get<refusal>(answer);
     spdlog::debug("request {}: refused, needs {} tokens of {}", request, never.needed_tokens,
                   never.available_tokens);
   }
   return answer;
+}
+
+caf::result<bool> extend(self_pointer self, const extend_request& asked) {
+  auto& st = self->state;
+  const auto answer =
+      st.accounts->extend(asked.sequence, asked.sequence_tokens, self->clock().now());
+  if (answer != cache_accounts::growth::waits) {
+    const bool granted = answer == cache_accounts::growth::granted;
+    spdlog::debug("sequence {}: budget of {} tokens {}", to_index(asked.sequence),
+                  asked.sequence_tokens, granted ? "granted" : "denied");
+    return granted;
+  }
+  spdlog::debug("sequence {}: budget of {} tokens waits for pages", to_index(asked.sequence),
+                asked.sequence_tokens);
+  auto promise = self->make_response_promise<bool>();
+  st.growths.insert_or_assign(asked.sequence, promise);
+  serve(self);
+  return promise;
+}
+
+void hear_yield(self_pointer self, const yield_answer& answer) {
+  constexpr const char* said[] = {"parks", "computes again", "refuses to yield: "};
+  spdlog::debug("sequence {} {}{}", to_index(answer.sequence),
+                said[static_cast<std::size_t>(answer.how)], answer.reason);
+  auto& st = self->state;
+  st.accounts->yielded(answer.sequence, answer.how, answer.resume_tokens, self->clock().now());
+  serve(self);
 }
 
 forked fork_sequence(self_pointer self, const fork_request& asked) {
@@ -92,10 +161,30 @@ forked fork_sequence(self_pointer self, const fork_request& asked) {
   return {std::move(*children)};
 }
 
+// The owner of a parked sequence waits for an offer as if it had just asked.
+void note_parked(self_pointer self, const park_order& order, const parked_sequence& parked) {
+  auto& st = self->state;
+  const auto [ticket, sequence] = parked;
+  spdlog::debug("sequence {}: {} pages parked {}", to_index(sequence), order.pages.size(),
+                order.where == park_place::disk ? "on disk" : "in memory");
+  answer_growth(st, sequence, false);
+  const auto owner = st.sequence_owners.find(sequence);
+  if (owner != st.sequence_owners.end()) {
+    st.negotiators.insert_or_assign(ticket, owner->second);
+    holdings_of(self, owner->second).tickets.push_back(ticket);
+  }
+  disown_sequence(self, sequence);
+}
+
 void lease(self_pointer self, const lease_request& asked) {
+  auto& st = self->state;
+  st.batcher = asked.answer_to;
   auto pages = std::make_shared<step_pages>(
-      self->state.accounts->lease(asked.step, *asked.items, asked.idle,
-                                  self->clock().now()));
+      st.accounts->lease(asked.step, *asked.items, asked.idle, self->clock().now()));
+  for (std::size_t i = 0; i < pages->parked.size(); ++i)
+    note_parked(self, pages->exchange.parks[i], pages->parked[i]);
+  for (const unpark_order& order : pages->exchange.unparks)
+    spdlog::debug("step {}: {} parked pages come back", asked.step, order.pages.size());
   if (!pages->copies.empty() || pages->trim_from_page)
     spdlog::debug("step {}: {} pages to copy{}", asked.step, pages->copies.size(),
                   pages->trim_from_page
@@ -106,11 +195,11 @@ void lease(self_pointer self, const lease_request& asked) {
 
 void end_step(self_pointer self, const step_over& over) {
   auto& st = self->state;
-  for (const sequence_id lost : st.accounts->end_step(over.step, over.succeeded, over.not_run))
+  for (const sequence_id lost : st.accounts->end_step(over.step, over.how))
     if (const auto found = st.sequence_owners.find(lost); found != st.sequence_owners.end())
       self->send(found->second,
                  sequence_failed{lost, {errc::internal, "a step failed while its pages moved", {}}});
-  serve_queue(self);
+  serve(self);
 }
 
 // Whatever a dead request actor held goes back.
@@ -123,6 +212,7 @@ void bury(self_pointer self, caf::actor_id dead) {
   const moment now = self->clock().now();
   for (const sequence_id sequence : held.sequences) {
     st.sequence_owners.erase(sequence);
+    st.growths.erase(sequence);
     st.accounts->release(sequence, now);
   }
   for (const ticket_id ticket : held.tickets) {
@@ -130,7 +220,7 @@ void bury(self_pointer self, caf::actor_id dead) {
     if (st.negotiators.erase(ticket) > 0 || st.accounts->is_offered(ticket))
       st.accounts->drop(ticket, now);
   }
-  serve_queue(self);
+  serve(self);
 }
 
 cache_status status(self_pointer self, bool checked) {
@@ -143,6 +233,8 @@ cache_status status(self_pointer self, bool checked) {
   now.total_pages = accounts.store().num_pages();
   now.reserved_pages = accounts.ledger().promised();
   now.waiting = accounts.waiting();
+  now.parked_memory_pages = accounts.parked().memory_pages();
+  now.parked_disk_pages = accounts.parked().disk_pages();
   if (checked)
     if (const auto sound = accounts.check(); !sound) now.defect = sound.error().message;
   return now;
@@ -160,16 +252,18 @@ cache_manager_actor::behavior_type cache_manager(
       [self](const accept_offer& taken) {
         return self->state.accounts->accept(taken.ticket).has_value();
       },
-      [self](const extend_request& asked) {
-        const auto grown = self->state.accounts->extend(asked.sequence, asked.sequence_tokens);
-        spdlog::debug("sequence {}: budget of {} tokens {}", to_index(asked.sequence),
-                      asked.sequence_tokens, grown ? "granted" : "denied");
-        return grown.has_value();
+      [self](const extend_request& asked) { return extend(self, asked); },
+      [self](const yield_answer& answer) { hear_yield(self, answer); },
+      [self](const hold_request& asked) {
+        spdlog::debug("ticket {}: {}", number(asked.ticket),
+                      asked.held ? "its reader is slow" : "its reader has caught up");
+        self->state.accounts->hold(asked.ticket, asked.held);
+        serve(self);
       },
       [self](const decline_offer& declined) {
         self->state.negotiators.erase(declined.ticket);
         self->state.accounts->drop(declined.ticket, self->clock().now());
-        serve_queue(self);
+        serve(self);
       },
       [self](const lease_request& asked) { lease(self, asked); },
       [self](const step_over& over) { end_step(self, over); },
@@ -177,17 +271,18 @@ cache_manager_actor::behavior_type cache_manager(
       [self](const truncate_sequence& asked) {
         if (auto done = self->state.accounts->truncate(asked.sequence, asked.tokens); !done)
           spdlog::debug("truncate: {}", done.error().message);
-        serve_queue(self);
+        serve(self);
       },
       [self](const release_sequence& released) {
         spdlog::debug("sequence {} released", to_index(released.sequence));
         disown_sequence(self, released.sequence);
+        answer_growth(self->state, released.sequence, false);
         self->state.accounts->release(released.sequence, self->clock().now());
-        serve_queue(self);
+        serve(self);
       },
       [self](const tick&) {
-        self->state.expiry_check_pending = false;
-        serve_queue(self);
+        self->state.next_tick.reset();
+        serve(self);
       },
       [self](const status_request&) { return status(self, false); },
       [self](const check_request&) { return status(self, true); },

@@ -3,6 +3,7 @@
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
 #include <unordered_map>
 
 #include "actors/protocol.hpp"
@@ -23,7 +24,10 @@ struct cache_manager_state {
   std::unordered_map<caf::actor_id, holdings> owners;
   /// Whose sequence it is, to tell of losses.
   std::unordered_map<sequence_id, request_actor> sequence_owners;
-  bool expiry_check_pending = false;
+  /// Extensions that wait until others have yielded.
+  std::unordered_map<sequence_id, caf::typed_response_promise<bool>> growths;
+  std::optional<batcher_actor> batcher;  ///< as far as it has asked for a lease
+  std::optional<moment> next_tick;
 
   static constexpr const char* name = "cache-manager";
 };

@@ -54,6 +54,9 @@ class actor_engine final : public engine {
 
   void cancel(request_id id) override { caf::anon_send(actors_->gateway, cancel_request{id}); }
 
+  void pause(request_id id) override { caf::anon_send(actors_->gateway, pause_request{id, true}); }
+  void resume(request_id id) override { caf::anon_send(actors_->gateway, pause_request{id, false}); }
+
   result<engine_status> status() override {
     caf::scoped_actor self(system_);
     const auto door = ask<gateway_status>(self, actors_->gateway);

@@ -48,13 +48,16 @@ struct engine_status {
   kv_types kv;                         ///< how keys and values are stored
   std::uint64_t total_pages = 0;
   std::uint64_t reserved_pages = 0;    ///< promised to running requests, not all in use yet
+  std::uint64_t parked_memory_pages = 0;  ///< outside the pool: of requests that gave way to others
+  std::uint64_t parked_disk_pages = 0;
   store_stats store;
   fragmentation_stats fragmentation;
   prefix_stats prefix;
   /// Counters since start, by stable snake_case name: offers, counter_offers, refusals, steps,
   /// prompt_tokens, prefilled_tokens, generated_tokens, cancelled, finished, failed, ...
   std::vector<std::pair<std::string, std::uint64_t>> counters;
-  /// Seconds spent since start: copy, forward, sample, planning, idle.
+  /// Seconds spent since start: copy, forward, sample, exchange (parking) in the model runner; planning
+  /// (leases included) and transit (messages to and from the runner) outside it; idle.
   std::vector<std::pair<std::string, double>> seconds;
 };
 
@@ -82,6 +85,12 @@ class engine {
                             std::shared_ptr<generation_listener> listener) = 0;
   /// Ends a request; its pages are free within one step. Unknown or finished ids are ignored.
   virtual void cancel(request_id id) = 0;
+  /// The caller's buffer for this request is full: it computes nothing more for now, and its pages are
+  /// the first to be parked when others need them. Events of steps that are under way still arrive: at
+  /// most two tokens per choice. Unknown or finished ids are ignored.
+  virtual void pause(request_id id) = 0;
+  /// The buffer has room again: the request goes on exactly where it was.
+  virtual void resume(request_id id) = 0;
   /// Returns a snapshot. Blocks for at most a step. Errors: unavailable (stopped), internal.
   virtual result<engine_status> status() = 0;
   /// Verifies the invariants of the page store and that every promise of pages can be kept. Errors:

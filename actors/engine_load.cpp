@@ -108,7 +108,7 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   given.vocabulary = std::move(*vocabulary);
   given.layout = *layout;
   given.num_pages = *num_pages;
-  given.executor = make_forward_executor(std::move(model), std::move(*pool));
+  given.executor = make_forward_executor(std::move(model), std::move(*pool), options.kv.park_dir);
   return start(options, std::move(given));
 }
 

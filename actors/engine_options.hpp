@@ -31,6 +31,9 @@ struct kv_options {
   std::uint32_t pages = 0;             ///< exact pool size in pages instead of min/max; 0: by MiB
   bool prefix_cache = true;
   std::uint32_t idle_ms = 5000;        ///< without a request coming or going, until memory is given back
+  std::uint32_t park_memory_mib = 256;  ///< pages of paused requests outside the pool, in memory
+  std::uint32_t park_disk_mib = 1024;   ///< and, when that is full, on disk
+  std::string park_dir;                 ///< where; empty: $TMPDIR, or /var/tmp
   defragment_options defragment;
 };
 

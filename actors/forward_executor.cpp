@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <spdlog/spdlog.h>
 
 #include "core/check.hpp"
+#include "memory/page_park.hpp"
 #include "models/decoder.hpp"
 
 namespace quire {
@@ -31,10 +33,28 @@ class phase_timer {
 
 class forward_executor final : public step_executor {
  public:
-  forward_executor(std::unique_ptr<loaded_model> model, page_pool pool)
+  forward_executor(std::unique_ptr<loaded_model> model, page_pool pool,
+                   std::filesystem::path park_directory)
       : model_(std::move(model)),
         pool_(std::move(pool)),
+        park_(pool_.layout().page_bytes, std::move(park_directory)),
         decoder_(model_->context, model_->config, model_->weights) {}
+
+  std::vector<park_id> exchange(const page_exchange& orders) override {
+    std::vector<park_id> failed;
+    for (const park_id id : orders.drops) park_.drop(id);
+    for (const park_order& order : orders.parks)
+      if (auto done = park_.store(order, pool_); !done) {
+        spdlog::warn("{}", done.error().message);
+        failed.push_back(order.id);
+      }
+    for (const unpark_order& order : orders.unparks)
+      if (auto done = park_.restore(order, pool_); !done) {
+        spdlog::warn("{}", done.error().message);
+        failed.push_back(order.id);
+      }
+    return failed;
+  }
 
   result<step_result> run(const step_plan& plan) override {
     if (auto valid = check_plan(plan); !valid) return tl::unexpected(valid.error());
@@ -143,6 +163,7 @@ class forward_executor final : public step_executor {
 
   std::unique_ptr<loaded_model> model_;
   page_pool pool_;
+  page_park park_;
   decoder decoder_;
   std::vector<token_id> tokens_;
   std::vector<attention_sequence> sequences_;
@@ -154,9 +175,11 @@ class forward_executor final : public step_executor {
 }  // namespace
 
 std::unique_ptr<step_executor> make_forward_executor(std::unique_ptr<loaded_model> model,
-                                                     page_pool pool) {
+                                                     page_pool pool,
+                                                     std::filesystem::path park_directory) {
   QUIRE_CHECK(model->context.threads == model->threads.get(), "the model computes on its own arena");
-  return std::make_unique<forward_executor>(std::move(model), std::move(pool));
+  return std::make_unique<forward_executor>(std::move(model), std::move(pool),
+                                            std::move(park_directory));
 }
 
 }  // namespace quire

@@ -113,6 +113,16 @@ void cancel(self_pointer self, request_id id) {
   stop_others(self, found->second, {errc::cancelled, "the request was cancelled", {}});
 }
 
+void pause(gateway_state& st, self_pointer self, const pause_request& asked) {
+  const auto found = st.requests.find(asked.id);
+  if (found == st.requests.end()) return;
+  spdlog::debug("request {}: its reader {}", to_index(asked.id),
+                asked.paused ? "is slow" : "has caught up");
+  ++(asked.paused ? st.counts.pauses : st.counts.unpauses);
+  for (const auto& choice : found->second.choices)
+    if (!choice.ended) self->send(choice.actor, pause_choice{asked.paused});
+}
+
 gateway_status status(const gateway_state& st) {
   gateway_status now = st.counts;
   now.waiting = st.door->waiting();
@@ -137,6 +147,7 @@ gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_sta
   return {
       [self](submission& asked) { admit(self, asked); },
       [self](const cancel_request& cancelled) { cancel(self, cancelled.id); },
+      [self](const pause_request& asked) { pause(self->state, self, asked); },
       [self](const weigh_request& asked) {
         auto verdict = self->state.door->weigh(asked.id, asked.prompt_tokens, self->clock().now());
         if (verdict) self->state.counts.prompt_tokens += asked.prompt_tokens;

@@ -1,11 +1,25 @@
 #include "actors/model_runner.hpp"
 
+#include <chrono>
 #include <exception>
 #include <spdlog/spdlog.h>
 
 namespace quire {
 
 namespace {
+
+std::vector<park_id> exchange(step_executor& executor, const page_exchange& orders) {
+  if (orders.empty()) return {};
+  try {
+    return executor.exchange(orders);
+  } catch (const std::exception& failure) {
+    spdlog::error("pages could not be parked: {}", failure.what());
+  }
+  std::vector<park_id> all;
+  for (const park_order& order : orders.parks) all.push_back(order.id);
+  for (const unpark_order& order : orders.unparks) all.push_back(order.id);
+  return all;
+}
 
 // The bridge between a model that may throw (memory, arithmetic libraries) and an actor that may not.
 result<step_result> compute(step_executor& executor, const step_plan& plan) {
@@ -25,8 +39,13 @@ model_runner_actor::behavior_type model_runner(
     std::shared_ptr<step_executor> executor) {
   self->state.executor = std::move(executor);
   return {[self](const run_step& asked) {
+    auto& computes = *self->state.executor;
+    const auto begin = std::chrono::steady_clock::now();
+    auto failed = exchange(computes, asked.plan->exchange);
+    const auto exchanged = std::chrono::steady_clock::now();
     auto outcome = std::make_shared<step_outcome>(
-        step_outcome{asked.plan->step, compute(*self->state.executor, *asked.plan)});
+        step_outcome{asked.plan->step, compute(computes, *asked.plan), std::move(failed),
+                     seconds_between(begin, exchanged)});
     if (outcome->computed && outcome->computed->outputs.size() != asked.plan->sequences.size())
       outcome->computed = fail(errc::internal, "the step answered for other sequences");
     if (!outcome->computed)

@@ -30,7 +30,7 @@
 #include <memory>
 #include <vector>
 
-#include "actors/cache_accounts.hpp"
+#include "actors/messages.hpp"
 #include "actors/request_context.hpp"
 #include "actors/running_batch.hpp"
 #include "actors/status.hpp"
@@ -43,31 +43,19 @@ inline constexpr std::chrono::seconds answer_timeout{30};
 
 // --- request -----------------------------------------------------------------------------------
 
-/// A sequence handed to a further choice, holding the shared beginning of the prompt.
-struct adopt_sequence {
-  sequence_id sequence{};
-  std::shared_ptr<const std::vector<token_id>> prompt;
-  std::uint32_t stored_tokens = 0;
-  std::uint32_t max_new_tokens = 0;
-  generation_usage usage;  ///< what is known: prompt, cached, queued
-};
-
-/// The computation of a sequence failed.
-struct sequence_failed {
-  sequence_id sequence{};
-  error why;
-};
-
-/// The request is to end now.
-struct stop_request {
-  error why;  ///< cancelled ends with finished_event, anything else with failed_event
-};
-
 using request_actor = caf::typed_actor<
-    // The offer after a counter_offer: the pages are there.
+    // The offer after a counter_offer or after having been parked: the pages are there.
     caf::reacts_to<offer>,
+    // Others need pages: will you park, recompute, or not?
+    caf::reacts_to<yield_ask>,
+    // Your pages are gone, ask anew.
+    caf::reacts_to<taken_back>,
+    // The listener's buffer is full, or has drained.
+    caf::reacts_to<pause_choice>,
     // First choice to the others: your copy of the prompt.
     caf::reacts_to<adopt_sequence>,
+    // The same where the choices do not share a budget: ask for your own.
+    caf::reacts_to<adopt_prompt>,
     // What the last step did for this request's sequence.
     caf::reacts_to<batch_news>,
     // The step with this sequence failed; the request fails, nobody else does.
@@ -83,27 +71,11 @@ struct ready {
   batch_entry entry;
 };
 
-/// A sequence that is to be computed no longer.
-struct stop_sequence {
-  sequence_id sequence{};
-};
-
-/// A sequence whose budget has grown to so many new tokens.
-struct allow_sequence {
-  sequence_id sequence{};
-  std::uint32_t budget_tokens = 0;
-};
-
 /// The answer to lease_request.
 using leased = std::shared_ptr<step_pages>;
 
 /// The answer to run_step.
 using step_done = std::shared_ptr<step_outcome>;
-
-/// Time has passed; `tidy`: see whether the idle pool has memory to give back.
-struct tick { bool tidy = false; };
-
-struct status_request {};
 
 using batcher_actor = caf::typed_actor<
     // Joins the batch with the next step.
@@ -112,12 +84,18 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<stop_sequence>,
     // Goes on beyond its first budget.
     caf::reacts_to<allow_sequence>,
+    // Stays in the batch without being computed.
+    caf::reacts_to<hold_sequence>,
+    // Somebody waits for pages to be parked or restored.
+    caf::reacts_to<page_work>,
     // Pages for the step that was planned.
     caf::reacts_to<leased>,
     // The step's result, or why it failed.
     caf::reacts_to<step_done>,
     // To itself: nobody could get pages a moment ago, try again.
     caf::reacts_to<tick>,
+    // For deadlines.
+    caf::replies_to<forecast_request>::with<forecast>,
     // Counts and times.
     caf::replies_to<status_request>::with<batcher_status>>;
 
@@ -128,30 +106,11 @@ struct budget_request {
   budget_terms terms;
 };
 
-struct accept_offer {
-  ticket_id ticket{};
-};
-
-struct decline_offer {
-  ticket_id ticket{};
-};
-
-struct extend_request {
-  sequence_id sequence{};
-  std::uint64_t sequence_tokens = 0;
-};
-
 struct lease_request {
   std::uint64_t step = 0;
   batcher_actor answer_to;
   std::shared_ptr<const std::vector<lease_item>> items;
   bool idle = false;  ///< nothing to compute: tidy up instead
-};
-
-struct step_over {
-  std::uint64_t step = 0;
-  bool succeeded = true;
-  std::vector<sequence_id> not_run;
 };
 
 struct fork_request {
@@ -164,26 +123,18 @@ struct forked {
   result<std::vector<sequence_id>> sequences;
 };
 
-struct truncate_sequence {
-  sequence_id sequence{};
-  std::uint64_t tokens = 0;
-};
-
-struct release_sequence {
-  sequence_id sequence{};
-};
-
-/// Asks for a status with all invariants verified: O(pages).
-struct check_request {};
-
 using cache_manager_actor = caf::typed_actor<
     // May I have pages? Now, later (an offer will follow), or never.
     caf::replies_to<budget_request>::with<budget_answer>,
     // I take the offer; true, or false when it had expired.
     caf::replies_to<accept_offer>::with<bool>,
-    // May my sequence grow to so many tokens? False: not now. Whoever cannot wait gives its pages up,
-    // asks for a new budget and computes again what it had (most of it is still cached).
+    // May my sequence grow to so many tokens? The answer may take until others have yielded. False:
+    // not now; whoever cannot wait yields itself.
     caf::replies_to<extend_request>::with<bool>,
+    // My answer to yield_ask, or: I cannot go on and park.
+    caf::reacts_to<yield_answer>,
+    // My reader is slow: take my pages first.
+    caf::reacts_to<hold_request>,
     // I give up the ticket, offered or waiting.
     caf::reacts_to<decline_offer>,
     // Pin and prepare the pages of a step. Answered with `leased`.
@@ -196,7 +147,7 @@ using cache_manager_actor = caf::typed_actor<
     caf::reacts_to<truncate_sequence>,
     // The sequence has ended; its full pages stay in the prefix index.
     caf::reacts_to<release_sequence>,
-    // To itself: offers may have expired.
+    // To itself: something waits to be served, or time has passed.
     caf::reacts_to<tick>,
     // Counts, fragmentation, budgets.
     caf::replies_to<status_request>::with<cache_status>,
@@ -216,50 +167,13 @@ using model_runner_actor = caf::typed_actor<
 
 // --- gateway -----------------------------------------------------------------------------------
 
-struct submission {
-  request_id id{};
-  generation_request asked;
-  std::shared_ptr<generation_listener> listener;
-  moment submitted;
-};
-
-struct cancel_request {
-  request_id id{};
-};
-
-/// A request knows its prompt's length: may it stay in the queue?
-struct weigh_request {
-  request_id id{};
-  std::uint32_t prompt_tokens = 0;
-};
-
-struct weighed {
-  result<void> verdict;
-};
-
-struct request_started {
-  request_id id{};
-};
-
-enum class choice_outcome : std::uint8_t { finished, cancelled, failed };
-
-/// A choice has told its last event.
-struct choice_ended {
-  request_id id{};
-  std::uint32_t choice = 0;
-  choice_outcome how = choice_outcome::finished;
-};
-
-/// Takes no new requests; answered when the last one has ended.
-struct drain_request {};
-/// Cancels all that is left.
-struct cancel_all {};
-
 using gateway_actor = caf::typed_actor<
     // Admit or refuse, and spawn one request actor per choice.
     caf::reacts_to<submission>,
     // The client left.
     caf::reacts_to<cancel_request>,
+    // The client reads too slowly, or has caught up.
+    caf::reacts_to<pause_request>,
     // The queue's limit in tokens.
     caf::replies_to<weigh_request>::with<weighed>,
     // The request holds pages and waits no longer.
@@ -279,16 +193,19 @@ using gateway_actor = caf::typed_actor<
 
 // clang-format off
 #define QUIRE_MESSAGES(X)                                                                        \
-  X(quire::offer) X(quire::adopt_sequence) X(quire::batch_news) X(quire::sequence_failed)        \
-  X(quire::stop_request) X(quire::ready) X(quire::stop_sequence) X(quire::leased)                \
-  X(quire::step_done) X(quire::tick) X(quire::status_request) X(quire::batcher_status)           \
-  X(quire::budget_request) X(quire::budget_answer) X(quire::accept_offer)                        \
-  X(quire::allow_sequence) X(quire::extend_request) X(quire::decline_offer) X(quire::lease_request) X(quire::step_over) X(quire::fork_request)     \
-  X(quire::forked) X(quire::truncate_sequence) X(quire::release_sequence)                        \
-  X(quire::cache_status) X(quire::check_request) X(quire::run_step) X(quire::submission)         \
-  X(quire::cancel_request) X(quire::weigh_request) X(quire::weighed)                             \
-  X(quire::request_started) X(quire::choice_ended) X(quire::drain_request)                       \
-  X(quire::cancel_all) X(quire::gateway_status)
+  X(quire::offer) X(quire::yield_ask) X(quire::taken_back) X(quire::pause_choice)                \
+  X(quire::adopt_sequence) X(quire::adopt_prompt) X(quire::batch_news)                           \
+  X(quire::sequence_failed) X(quire::stop_request) X(quire::ready) X(quire::stop_sequence)       \
+  X(quire::allow_sequence) X(quire::hold_sequence) X(quire::page_work) X(quire::leased)          \
+  X(quire::step_done) X(quire::tick) X(quire::forecast_request) X(quire::forecast)               \
+  X(quire::status_request) X(quire::batcher_status) X(quire::budget_request)                     \
+  X(quire::budget_answer) X(quire::accept_offer) X(quire::decline_offer)                         \
+  X(quire::extend_request) X(quire::yield_answer) X(quire::hold_request)                         \
+  X(quire::lease_request) X(quire::step_over) X(quire::fork_request) X(quire::forked)            \
+  X(quire::truncate_sequence) X(quire::release_sequence) X(quire::cache_status)                  \
+  X(quire::check_request) X(quire::run_step) X(quire::submission) X(quire::cancel_request)       \
+  X(quire::pause_request) X(quire::weigh_request) X(quire::weighed) X(quire::request_started)    \
+  X(quire::choice_ended) X(quire::drain_request) X(quire::cancel_all) X(quire::gateway_status)
 // clang-format on
 #define QUIRE_ADD_MESSAGE(type) CAF_ADD_TYPE_ID(quire_actors, (type))
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 #include "actors/prompt.hpp"
 
@@ -9,7 +10,7 @@ namespace quire {
 
 namespace {
 
-using self_pointer = request_actor::stateful_pointer<request_state>;
+using self_pointer = request_pointer;
 
 void tell(self_pointer self, generation_event event) {
   self->state.context->gate->tell(std::move(event));
@@ -31,6 +32,8 @@ void leave(self_pointer self, choice_outcome how) {
   self->quit();
 }
 
+}  // namespace
+
 void fail_request(self_pointer self, error why) {
   if (self->state.ended) return;
   spdlog::debug("request {} choice {} failed: {}", to_index(self->state.context->id),
@@ -38,6 +41,8 @@ void fail_request(self_pointer self, error why) {
   tell(self, failed_event{std::move(why)});
   leave(self, choice_outcome::failed);
 }
+
+namespace {
 
 void finish(self_pointer self, finish_reason reason) {
   auto& st = self->state;
@@ -51,13 +56,6 @@ void finish(self_pointer self, finish_reason reason) {
   tell(self, finished_event{st.choice, reason, st.usage});
   leave(self, reason == finish_reason::cancelled ? choice_outcome::cancelled
                                                  : choice_outcome::finished);
-}
-
-// CAF's own errors (a timeout, a dead actor) are defects of ours, not of the request.
-auto on_lost(self_pointer self) {
-  return [self](const caf::error& lost) {
-    fail_request(self, {errc::internal, "an actor did not answer: " + self->system().render(lost), {}});
-  };
 }
 
 void make_text(self_pointer self) {
@@ -79,6 +77,7 @@ void run(self_pointer self, std::uint32_t prefill_end, bool generate) {
   entry.prompt = st.prompt;
   entry.first_position = st.stored_tokens;
   entry.prefill_end = prefill_end;
+  entry.decodes = generate && !st.output.empty() && prefill_end == st.stored_tokens + 1;
   entry.generate = generate;
   entry.output = st.output;
   entry.max_new_tokens = st.max_new_tokens;
@@ -87,7 +86,10 @@ void run(self_pointer self, std::uint32_t prefill_end, bool generate) {
   if (st.choice == 0 && st.output.empty()) entry.score_from = asked.prompt_logprobs_from;
   entry.sampling = std::move(sampling);
   entry.priority = asked.priority;
+  entry.user = asked.user;
+  st.in_batch = true;
   self->send(st.services->batcher, ready{self, std::move(entry)});
+  if (st.paused) self->send(st.services->batcher, hold_sequence{*st.sequence, true});
 }
 
 void generate(self_pointer self) {
@@ -127,104 +129,80 @@ void prefilled(self_pointer self) {
     split(self);
 }
 
-void start(self_pointer self, std::uint32_t cached_tokens) {
-  auto& st = self->state;
-  self->send(st.services->gateway, request_started{st.context->id});
-  if (st.output.empty()) st.usage.cached_tokens = cached_tokens;
-  st.stored_tokens = cached_tokens;
-  const auto& asked = st.context->asked;
-  if (!asked.score_only && st.followers.empty()) return generate(self);
-  const auto end = static_cast<std::uint32_t>(st.prompt->size() - 1);
-  if (cached_tokens < end) return run(self, end, false);
-  prefilled(self);
-}
+void tell_admitted(self_pointer self) { tell(self, admitted_event{self->state.usage.prompt_tokens}); }
 
-void take(self_pointer self, const offer& made) {
-  auto& st = self->state;
-  st.ticket = made.ticket;
-  st.sequence = made.sequence;
-  self->request(st.services->manager, answer_timeout, accept_offer{made.ticket})
-      .then(
-          [self, made](bool stands) {
-            if (self->state.ended) return;
-            if (stands) return start(self, made.cached_tokens);
-            fail_request(self, {errc::deadline_exceeded,
-                                "an offer of pages expired before it could be accepted", {}});
-          },
-          on_lost(self));
-}
+}  // namespace
 
 void admit(self_pointer self) {
   auto& st = self->state;
   if (st.admitted) return;
   st.admitted = true;
-  tell(self, admitted_event{st.usage.prompt_tokens});
+  tell_admitted(self);
+  for (const request_actor& other : std::exchange(st.separate, {}))
+    self->send(other, adopt_prompt{st.prompt, st.max_new_tokens, st.terms});
 }
 
-void negotiate(self_pointer self, budget_terms terms) {
-  self->request(self->state.services->manager, answer_timeout,
-                budget_request{self, std::move(terms)})
+std::optional<std::chrono::milliseconds> time_left(self_pointer self) {
+  const auto& context = *self->state.context;
+  if (!context.asked.deadline) return std::nullopt;
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+      *context.asked.deadline - (self->clock().now() - context.submitted));
+}
+
+void fail_too_slow(self_pointer self, std::int64_t needed_ms, std::int64_t left_ms) {
+  const std::int64_t deadline = self->state.context->asked.deadline->count();
+  fail_request(self, {errc::deadline_exceeded,
+                      "the deadline of " + std::to_string(deadline) +
+                          " ms cannot be met: at the present speed about " +
+                          std::to_string(needed_ms) + " ms more are needed and " +
+                          std::to_string(std::max<std::int64_t>(left_ms, 0)) + " are left", {}});
+}
+
+namespace {
+
+// Asks the batcher how long the rest takes at the least, and goes on if the deadline allows it.
+void check_deadline(self_pointer self, std::uint32_t stored_tokens) {
+  auto& st = self->state;
+  st.deadline_checked = true;
+  const auto all = static_cast<std::uint32_t>(st.prompt->size());
+  // An answer may be short: only those that run to their end are known to need all their tokens.
+  const forecast_request question{all - std::min(stored_tokens, all), stored_tokens,
+                                  st.context->asked.ignore_eos ? st.max_new_tokens : 1};
+  self->request(st.services->batcher, answer_timeout, question)
       .then(
-          [self](const budget_answer& answer) {
-            if (self->state.ended) return;
-            if (const auto* never = std::get_if<refusal>(&answer))
-              return fail_request(
-                  self, too_long(never->needed_tokens, never->available_tokens, "pool of pages"));
-            admit(self);
-            if (const auto* made = std::get_if<offer>(&answer)) return take(self, *made);
-            // Waiting is acceptable: the deadline, if there is one, ends it.
-            self->state.ticket = std::get<counter_offer>(answer).ticket;
+          [self, stored_tokens, sequence = st.sequence](const forecast& answer) {
+            if (self->state.ended || self->state.sequence != sequence) return;
+            const auto left = time_left(self);
+            const auto needed = static_cast<std::int64_t>(answer.seconds.value_or(0) * 1000);
+            if (left && needed > left->count()) return fail_too_slow(self, needed, left->count());
+            start(self, stored_tokens);
           },
           on_lost(self));
 }
 
-// No pages for what is still to come, and the budget is used up. Holding on to it could make others
-// wait for ever; so all of it goes back, and the request stands in line where it stood before.
-void yield(self_pointer self) {
+}  // namespace
+
+// The sequence holds its first `stored_tokens`, from the cache or from before it was parked.
+void start(self_pointer self, std::uint32_t stored_tokens) {
   auto& st = self->state;
-  spdlog::debug("request {} gives its pages up after {} tokens", to_index(st.context->id),
-                st.output.size());
-  self->send(st.services->batcher, stop_sequence{*st.sequence});
-  self->send(st.services->manager, release_sequence{*st.sequence});
-  st.sequence.reset();
-  auto tokens = std::make_shared<std::vector<token_id>>(*st.prompt);
-  tokens->insert(tokens->end(), st.output.begin(), st.output.end());
-  st.budget_tokens = std::min(st.max_new_tokens,
-                              static_cast<std::uint32_t>(st.output.size()) +
-                                  st.services->bounds.budget_step_tokens);
-  negotiate(self, resume_terms(st.terms, std::move(tokens), st.prompt->size(), st.budget_tokens));
+  if (st.context->asked.deadline && !st.deadline_checked) return check_deadline(self, stored_tokens);
+  self->send(st.services->gateway, request_started{st.context->id});
+  if (!st.started) st.usage.cached_tokens = stored_tokens;
+  st.started = true;
+  st.stored_tokens = stored_tokens;
+  const auto all = static_cast<std::uint32_t>(st.prompt->size());
+  if (st.granted_tokens < all && !st.context->asked.score_only) {
+    // A budget for the beginning of the prompt alone.
+    if (stored_tokens < st.granted_tokens)
+      return run(self, static_cast<std::uint32_t>(st.granted_tokens), false);
+    return grow(self);
+  }
+  if (!st.context->asked.score_only && st.followers.empty()) return generate(self);
+  if (stored_tokens < all - 1) return run(self, all - 1, false);
+  prefilled(self);
 }
 
-void extend(self_pointer self) {
-  auto& st = self->state;
-  const std::uint32_t wanted =
-      std::min(st.max_new_tokens, st.budget_tokens + st.services->bounds.budget_step_tokens);
-  st.extending = true;
-  self->request(st.services->manager, answer_timeout,
-                extend_request{*st.sequence, st.prompt->size() + wanted - 1})
-      .then(
-          [self, wanted](bool granted) {
-            auto& now = self->state;
-            now.extending = false;
-            if (now.ended) return;
-            if (granted) {
-              now.budget_tokens = wanted;
-              self->send(now.services->batcher, allow_sequence{*now.sequence, wanted});
-            } else if (now.output.size() >= now.budget_tokens) {
-              yield(self);
-            }
-          },
-          on_lost(self));
-}
-
-// Asks for more in time, so that the sequence need not pause, and again when it does.
-void keep_going(self_pointer self) {
-  auto& st = self->state;
-  if (st.budget_tokens >= st.max_new_tokens || st.extending) return;
-  const std::uint32_t early =
-      st.budget_tokens - std::min(st.budget_tokens / 2, 2 * st.services->bounds.page_tokens);
-  if (st.output.size() == early || st.output.size() >= st.budget_tokens) extend(self);
-}
+namespace {
 
 void weigh(self_pointer self, budget_terms terms) {
   auto& st = self->state;
@@ -250,9 +228,9 @@ void begin(self_pointer self) {
   auto plan = plan_request(st.context->id, st.context->asked, st.prompt, services.bounds);
   if (!plan) return fail_request(self, plan.error());
   st.max_new_tokens = plan->max_new_tokens;
-  st.budget_tokens = plan->budget_tokens;
   plan->terms.arrived = st.context->submitted;
-  if (st.budget_tokens < st.max_new_tokens) st.terms = plan->terms;
+  st.terms = plan->terms;
+  if (plan->separate) st.separate = std::exchange(st.followers, {});
   weigh(self, std::move(plan->terms));
 }
 
@@ -269,17 +247,25 @@ void tell_scores(self_pointer self, const std::vector<step_output::scored>& scor
 void hear(self_pointer self, batch_news& news) {
   auto& st = self->state;
   if (st.ended || news.sequence != st.sequence) return;
+  if (news.parked) return hear_parked(self);
+  if (news.ended) st.in_batch = false;
   if (st.usage.queued_seconds == 0)
     st.usage.queued_seconds = seconds_between(st.context->submitted, news.first_step);
   if (!news.scores.empty()) tell_scores(self, news.scores);
   if (!news.token) {
-    if (news.prefilled) prefilled(self);
+    if (!news.prefilled) return;
+    st.scores_told = true;
+    if (st.granted_tokens < st.prompt->size() && !st.context->asked.score_only) {
+      st.stored_tokens = static_cast<std::uint32_t>(st.granted_tokens);
+      return grow(self);
+    }
+    prefilled(self);
     return;
   }
+  st.scores_told = true;
   if (st.text->num_tokens() == 0)
     st.usage.first_token_seconds = seconds_between(st.context->submitted, self->clock().now());
-  if (st.budget_tokens < st.max_new_tokens || !st.output.empty())
-    st.output.push_back(news.token->token);
+  st.output.push_back(news.token->token);
   if (auto told = st.text->push(std::move(*news.token))) tell(self, std::move(*told));
   if (st.text->stopped())
     finish(self, finish_reason::stop);
@@ -296,8 +282,20 @@ void adopt(self_pointer self, adopt_sequence& given) {
   st.prompt = std::move(given.prompt);
   st.stored_tokens = given.stored_tokens;
   st.max_new_tokens = st.budget_tokens = given.max_new_tokens;
+  st.granted_tokens = st.prompt->size() + st.max_new_tokens - 1;
   st.usage = given.usage;
   generate(self);
+}
+
+void adopt(self_pointer self, adopt_prompt& given) {
+  auto& st = self->state;
+  if (st.ended) return;
+  st.prompt = std::move(given.prompt);
+  st.usage.prompt_tokens = static_cast<std::uint32_t>(st.prompt->size());
+  st.max_new_tokens = given.max_new_tokens;
+  st.terms = std::move(given.terms);
+  st.admitted = true;  // the first choice has said so for all
+  negotiate(self, st.terms);
 }
 
 void stop(self_pointer self, const stop_request& stopped) {
@@ -333,8 +331,12 @@ request_actor::behavior_type request(request_actor::stateful_pointer<request_sta
   set_deadline(self);
   if (choice == 0) begin(self);
   return {
-      [self](const offer& made) { take(self, made); },
+      [self](const offer& made) { hear_offer(self, made); },
+      [self](const yield_ask& ask) { hear_ask(self, ask); },
+      [self](const taken_back& lost) { hear_taken_back(self, lost); },
+      [self](const pause_choice& asked) { pause(self, asked.paused); },
       [self](adopt_sequence& given) { adopt(self, given); },
+      [self](adopt_prompt& given) { adopt(self, given); },
       [self](batch_news& news) { hear(self, news); },
       [self](sequence_failed& failed) {
         if (failed.sequence == self->state.sequence) fail_request(self, std::move(failed.why));

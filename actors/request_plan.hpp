@@ -24,6 +24,7 @@ struct request_plan {
   budget_terms terms;
   std::uint32_t max_new_tokens = 0;  ///< 0: only the prompt is scored
   std::uint32_t budget_tokens = 0;   ///< new tokens that the first budget is for
+  bool separate = false;             ///< each choice has a budget of its own, which can grow
   std::uint32_t prefill_end = 0;     ///< prompt tokens to store before sampling or forking
 };
 
@@ -34,10 +35,10 @@ result<request_plan> plan_request(request_id id, const generation_request& asked
                                   const request_bounds& bounds);
 
 /// What to ask for after the pages were given up: `tokens` are the prompt and all that was generated,
-/// `budget_tokens` counts new tokens from the beginning.
+/// `sequence_tokens` what the sequence is to store.
 budget_terms resume_terms(const budget_terms& before,
                           std::shared_ptr<const std::vector<token_id>> tokens,
-                          std::uint64_t prompt_tokens, std::uint32_t budget_tokens);
+                          std::uint64_t sequence_tokens);
 
 /// The error for a prompt and output that can never fit.
 error too_long(std::uint64_t needed, std::uint64_t available, const char* what);

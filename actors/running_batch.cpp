@@ -13,16 +13,40 @@ running_batch::running_batch(std::shared_ptr<const tokenizer> vocabulary,
 
 void running_batch::add(batch_entry entry, moment now) {
   QUIRE_CHECK(entry.prefill_end > entry.first_position, "a sequence came with nothing to run");
-  planner_.add(entry.sequence, entry.prefill_end - entry.first_position, entry.priority, now);
+  QUIRE_CHECK(!entry.decodes || entry.prefill_end == entry.first_position + 1,
+              "a parked sequence came back with another length");
   running added;
   added.position = entry.first_position;
+  added.added = now;
   const sampling_params& how = *entry.sampling;
   added.penalized = how.repetition_penalty != 1.0f || how.presence_penalty != 0.0f ||
                     how.frequency_penalty != 0.0f;
   added.output = std::move(entry.output);
   const sequence_id sequence = entry.sequence;
   added.entry = std::move(entry);
-  entries_.insert_or_assign(sequence, std::move(added));
+  let_go_on(entries_.insert_or_assign(sequence, std::move(added)).first->second);
+}
+
+// Takes a sequence into the plans, as what it is at the moment.
+void running_batch::let_go_on(const running& of) {
+  const batch_entry& entry = of.entry;
+  if (of.position >= entry.prefill_end || entry.decodes)
+    planner_.resume(entry.sequence);
+  else
+    planner_.add(entry.sequence, entry.prefill_end - of.position, entry.priority, of.added,
+                 entry.user);
+}
+
+void running_batch::hold(sequence_id sequence, bool held) {
+  const auto found = entries_.find(sequence);
+  if (found == entries_.end() || found->second.held == held) return;
+  running& of = found->second;
+  of.held = held;
+  if (of.paused) return;
+  if (held)
+    planner_.pause(sequence);
+  else
+    let_go_on(of);
 }
 
 void running_batch::remove(sequence_id sequence) {
@@ -36,7 +60,7 @@ void running_batch::allow(sequence_id sequence, std::uint32_t budget_tokens) {
   of.entry.budget_tokens = budget_tokens;
   if (!of.paused || of.output.size() >= budget_tokens) return;
   of.paused = false;
-  planner_.resume(sequence);
+  if (!of.held) planner_.resume(sequence);
 }
 
 std::vector<lease_item> running_batch::plan(const step_limits& limits, moment now) {
@@ -56,10 +80,11 @@ std::vector<lease_item> running_batch::plan(const step_limits& limits, moment no
 step_plan running_batch::assemble(step_pages pages) {
   step_plan plan;
   plan.step = pages.step;
+  plan.exchange = std::move(pages.exchange);
   plan.copies = std::move(pages.copies);
   plan.trim_from_page = pages.trim_from_page;
   plan.sequences.reserve(pages.grants.size());
-  step_decodes_ = step_prefill_ = 0;
+  work_ = {};
   QUIRE_CHECK(pages.grants.size() == planned_.size(), "a lease answered another plan");
   not_run_.clear();
   std::size_t kept = 0;
@@ -74,11 +99,26 @@ step_plan running_batch::assemble(step_pages pages) {
       continue;
     }
     plan.sequences.push_back(make_sequence(found->second, part, std::move(grant)));
-    (part.decode ? step_decodes_ : step_prefill_) += part.tokens;
+    note_work(found->second.position, part);
     planned_[kept++] = part;
   }
   planned_.resize(kept);
   return plan;
+}
+
+void running_batch::note_work(std::uint32_t position, const in_flight& part) {
+  if (part.decode) {
+    work_.decodes += part.tokens;
+    return;
+  }
+  work_.prefill_tokens += part.tokens;
+  work_.prefill_pairs += part.tokens * (position + part.tokens / 2.0);
+}
+
+std::uint32_t running_batch::prefill_context() const {
+  const auto first = planner_.first_in_line();
+  const auto found = first ? entries_.find(*first) : entries_.end();
+  return found == entries_.end() ? 0 : found->second.position;
 }
 
 step_sequence running_batch::make_sequence(running& from, const in_flight& part,
@@ -146,7 +186,8 @@ batch_news running_batch::advance(running& of, const in_flight& part, step_outpu
   of.position += part.tokens;
   if (!part.decode) {
     of.scores.insert(of.scores.end(), output.scores.begin(), output.scores.end());
-    news.prefilled = planner_.advance(part.sequence, part.tokens);
+    planner_.advance(part.sequence, part.tokens);
+    news.prefilled = of.position >= of.entry.prefill_end;
     if (!news.prefilled) return news;
     news.scores = std::move(of.scores);
     if (!of.entry.generate) {

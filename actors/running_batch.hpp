@@ -32,6 +32,7 @@ struct batch_entry {
   /// What was generated before the request gave its pages up: computed again as if it were prompt.
   std::vector<token_id> output;
   std::uint32_t prefill_end = 0;     ///< run prompt and output up to here; > first_position
+  bool decodes = false;  ///< it came back while decoding: all but its last token is stored
   bool generate = true;              ///< then sample; else the sequence leaves the batch
   std::uint32_t max_new_tokens = 0;
   std::uint32_t budget_tokens = 0;   ///< new tokens that the pages suffice for; there it pauses
@@ -39,6 +40,7 @@ struct batch_entry {
   std::optional<std::uint32_t> score_from;  ///< report prompt tokens' log-probabilities from here on
   std::shared_ptr<const sampling_params> sampling;
   int priority = 0;
+  std::string user;  ///< whom fairness counts it for
 };
 
 /// What a step did for one sequence.
@@ -49,6 +51,7 @@ struct batch_news {
   std::vector<step_output::scored> scores;   ///< all of them, when prefilled
   std::optional<sampled_token> token;
   std::optional<finish_reason> ended;        ///< the sequence has left the batch
+  bool parked = false;  ///< it has left the batch because its pages have left the pool
 };
 
 class running_batch {
@@ -67,6 +70,8 @@ class running_batch {
   void add(batch_entry entry, moment now);
   /// The budget of a sequence has grown; it goes on if it had paused. Unknown ones are ignored.
   void allow(sequence_id sequence, std::uint32_t budget_tokens);
+  /// Leaves a sequence out of the steps to come, or no longer. Unknown ones are ignored.
+  void hold(sequence_id sequence, bool held);
   /// Takes a sequence out, also in the middle of a step; unknown ones are ignored.
   void remove(sequence_id sequence);
   /// Whether there is nothing to compute (sequences may be pausing).
@@ -84,8 +89,10 @@ class running_batch {
   /// The step failed: its sequences leave the batch and are returned.
   std::vector<sequence_id> fail();
 
-  std::uint32_t step_decodes() const noexcept { return step_decodes_; }
-  std::uint32_t step_prefill() const noexcept { return step_prefill_; }
+  /// What the step that was assembled last does.
+  const step_speed::work& step_work() const noexcept { return work_; }
+  /// Tokens stored of the prompt that is first in line, for what its next ones cost.
+  std::uint32_t prefill_context() const;
   const counters& counts() const noexcept { return counts_; }
 
  private:
@@ -97,6 +104,8 @@ class running_batch {
     std::optional<moment> first_step;
     bool penalized = false;              ///< sampling reads the history
     bool paused = false;                 ///< at the end of its budget
+    bool held = false;                   ///< its reader is slow
+    moment added;
   };
   struct in_flight {
     sequence_id sequence{};
@@ -104,6 +113,8 @@ class running_batch {
     bool decode = false;
   };
   step_sequence make_sequence(running& from, const in_flight& part, lease_grant grant) const;
+  void note_work(std::uint32_t position, const in_flight& part);
+  void let_go_on(const running& of);
   batch_news advance(running& of, const in_flight& part, step_output output);
   void sampled(running& of, sampled_token token, batch_news& news);
 
@@ -112,8 +123,7 @@ class running_batch {
   std::unordered_map<sequence_id, running> entries_;
   std::vector<in_flight> planned_;
   std::vector<sequence_id> not_run_;
-  std::uint32_t step_decodes_ = 0;
-  std::uint32_t step_prefill_ = 0;
+  step_speed::work work_;
   counters counts_;
 };
 

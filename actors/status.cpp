@@ -13,6 +13,8 @@ engine_status join_status(const gateway_status& door, const cache_status& cache,
   now.kv = {layout.type_k, layout.type_v};
   now.total_pages = cache.total_pages;
   now.reserved_pages = cache.reserved_pages;
+  now.parked_memory_pages = cache.parked_memory_pages;
+  now.parked_disk_pages = cache.parked_disk_pages;
   now.store = cache.store;
   now.fragmentation = cache.fragmentation;
   now.prefix = cache.prefix;
@@ -27,6 +29,15 @@ engine_status join_status(const gateway_status& door, const cache_status& cache,
       {"refusals", cache.counts.refusals},
       {"extensions", cache.counts.extensions},
       {"denied_extensions", cache.counts.denied_extensions},
+      {"smaller_offers", cache.counts.smaller_offers},
+      {"reclaims", cache.counts.reclaims},
+      {"refused_yields", cache.counts.refused_yields},
+      {"silent_yields", cache.counts.silent_yields},
+      {"parks", cache.counts.parks},
+      {"parks_to_disk", cache.counts.parks_to_disk},
+      {"park_overflows", cache.counts.park_overflows},
+      {"failed_parks", cache.counts.failed_parks},
+      {"resumes", cache.counts.resumes},
       {"recomputes", cache.counts.recomputes},
       {"expired_offers", cache.counts.expired_offers},
       {"prefix_waits", cache.counts.prefix_waits},
@@ -35,6 +46,8 @@ engine_status join_status(const gateway_status& door, const cache_status& cache,
       {"page_moves", cache.store.pages_moved},
       {"denied_leases", cache.counts.denied_leases},
       {"lost_sequences", cache.counts.lost_sequences},
+      {"pauses", door.pauses},
+      {"unpauses", door.unpauses},
       {"steps", batch.counts.steps},
       {"failed_steps", batch.counts.failed_steps},
       {"prompt_tokens", door.prompt_tokens},

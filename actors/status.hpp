@@ -26,6 +26,8 @@ struct cache_status {
   std::uint64_t total_pages = 0;
   std::uint64_t reserved_pages = 0;
   std::uint64_t waiting = 0;
+  std::uint64_t parked_memory_pages = 0;
+  std::uint64_t parked_disk_pages = 0;
   std::string defect;  ///< what breaks an invariant, when the status asked for the check; else empty
 };
 
@@ -38,6 +40,8 @@ struct gateway_status {
   std::uint64_t cancelled = 0;
   std::uint64_t failed = 0;
   std::uint64_t prompt_tokens = 0;
+  std::uint64_t pauses = 0;    ///< readers that were too slow
+  std::uint64_t unpauses = 0;  ///< and that caught up
 };
 
 /// Adds up the status of the actors.

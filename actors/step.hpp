@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "actors/cache_terms.hpp"
 #include "core/error.hpp"
 #include "core/ids.hpp"
 #include "memory/page_store.hpp"
@@ -35,6 +36,7 @@ struct step_sequence {
 /// Immutable once sent. The tables stay valid and their pages unmoved until the step's lease ends.
 struct step_plan {
   std::uint64_t step = 0;
+  page_exchange exchange;             ///< bytes that leave and come back, before the copies
   std::vector<page_copy> copies;      ///< to apply before anything is read
   std::vector<step_sequence> sequences;  ///< may be empty: then there are copies or pages to trim
   /// Pages from here to the end of the pool hold nothing: their memory may go back to the system.
@@ -71,12 +73,17 @@ struct step_result {
 struct step_outcome {
   std::uint64_t step = 0;
   result<step_result> computed;
+  std::vector<park_id> not_exchanged;  ///< copies that could not be made or read back
+  double exchange_seconds = 0;
 };
 
 /// Computes steps. The model behind it or, in tests, a script. Used by one thread at a time.
 class step_executor {
  public:
   virtual ~step_executor() = default;
+  /// Parks and restores pages. Returns the copies that could not be made or read back; whatever run
+  /// does afterwards, all others are done.
+  virtual std::vector<park_id> exchange(const page_exchange& orders) = 0;
   virtual result<step_result> run(const step_plan& plan) = 0;
 };
 

@@ -71,6 +71,16 @@ class http_connection::event_stream {
   bool started_ = false;
 };
 
+// Whom the engine's fairness counts a request for: the API key, else the user that it names, else the
+// address it comes from. The first letters keep the three apart.
+std::string http_connection::counts_for(const http_request& request, const std::string& user) const {
+  if (!request.credential.empty()) return "key " + request.credential;
+  if (!user.empty()) return "user " + user;
+  error_code unknown;
+  const auto peer = stream_.socket().remote_endpoint(unknown);
+  return unknown ? std::string("peer") : "peer " + peer.address().to_string();
+}
+
 auto http_connection::generate(const http_request& request, openai_call call) -> task<next> {
   const bool chat = call.kind == api_kind::chat;
   const answer_identity identity{(chat ? "chatcmpl-" : "cmpl-") + random_id(),
@@ -84,6 +94,7 @@ auto http_connection::generate(const http_request& request, openai_call call) ->
   generation_run run(served_engine, [weak = weak_from_this()] {
     if (auto self = weak.lock()) net::post(self->stream_.get_executor(), [self] { self->ring(); });
   });
+  for (generation_request& prompt : call.prompts) prompt.user = counts_for(request, prompt.user);
   run.submit(std::move(call.prompts));
   const watch_guard guard{watched_};
   start_watch(run);

@@ -93,6 +93,7 @@ class http_connection : public std::enable_shared_from_this<http_connection> {
   task<> linger();
 
   task<next> generate(const http_request& request, openai_call call);
+  std::string counts_for(const http_request& request, const std::string& user) const;
   task<next> send_events(const http_request& request, generation_run& run, openai_answer& answer);
   task<next> send_body(const http_request& request, generation_run& run, openai_answer& answer);
   task<next> end_by_failure(const http_request& request, generation_run& run, event_stream& stream,

@@ -30,6 +30,7 @@ class actor_fixture {
     script model{};
     engine_options options{};
     std::uint32_t budget_step_tokens = 512;
+    park_ledger::limits park{16, 16};
   };
 
   explicit actor_fixture(sizes chosen)
@@ -44,7 +45,7 @@ class actor_fixture {
     given.card.context_tokens = chosen.context_tokens;
     given.layout.page_tokens = chosen.page_tokens;
     given.num_pages = chosen.pages;
-    auto spawned = spawn_actors(system, chosen.options, given, {false, chosen.budget_step_tokens});
+    auto spawned = spawn_actors(system, chosen.options, given, {false, chosen.budget_step_tokens, chosen.park});
     REQUIRE(spawned.has_value());
     actors = std::move(*spawned);
     run();
@@ -97,6 +98,9 @@ class actor_fixture {
     asked.max_tokens = max_tokens;
     return submit(std::move(asked));
   }
+  void pause(request_id id, bool paused) {
+    caf::anon_send(actors->gateway, pause_request{id, paused});
+  }
   void cancel(request_id id) { caf::anon_send(actors->gateway, cancel_request{id}); }
 
   /// The manager's status with all invariants verified.
@@ -112,6 +116,8 @@ class actor_fixture {
     REQUIRE(left.reserved_pages == 0);
     REQUIRE(left.waiting == 0);
     REQUIRE(left.store.used_pages == left.prefix.pages);
+    REQUIRE(left.parked_memory_pages + left.parked_disk_pages == 0);
+    REQUIRE(executor->num_parked() == 0);
     REQUIRE(batch().sequences == 0);
     REQUIRE(door().waiting + door().running == 0);
   }

@@ -134,11 +134,45 @@ TEST_CASE("every plan keeps its limits, repeats nobody and always advances", "[a
 
 TEST_CASE("the speed of steps is learned from them", "[actors]") {
   step_speed speed;
-  CHECK_FALSE(speed.prefill_tokens_within(0.05).has_value());
+  CHECK_FALSE(speed.prefill_tokens_within(0.05, 0).has_value());
+  CHECK_FALSE(speed.forecast(100, 0, 1).has_value());
   for (int i = 0; i < 50; ++i) {
-    speed.observe(16, 0, 0.020);           // a step of decodes: 20 ms
-    speed.observe(16, 100, 0.020 + 0.1);   // 100 prompt tokens more: 1 ms each
+    speed.observe({16, 0, 0}, 0.020);             // a step of decodes: 20 ms
+    speed.observe({16, 100, 0}, 0.020 + 0.1);     // 100 prompt tokens more: 1 ms each
   }
-  CHECK(speed.prefill_tokens_within(0.050).value() == Approx(30).margin(2));
-  CHECK(speed.prefill_tokens_within(0.010).value() == 0);
+  CHECK(speed.prefill_tokens_within(0.050, 0).value() == Approx(30).margin(2));
+  CHECK(speed.prefill_tokens_within(0.010, 0).value() == 0);
+  CHECK(speed.forecast(200, 0, 5).value() == Approx(0.2 + 5 * 0.02).epsilon(0.05));
+}
+
+TEST_CASE("a prompt token costs more the more tokens stand before it", "[actors]") {
+  // 1 ms a token, and 1 us for each token before it.
+  const auto seconds = [](double tokens, double context) {
+    return tokens * 1e-3 + tokens * (context + tokens / 2) * 1e-6;
+  };
+  step_speed speed;
+  for (std::uint32_t context = 0; context < 4000; context += 64)
+    speed.observe({0, 64, 64.0 * (context + 32.0)}, seconds(64, context));
+  for (const double context : {0.0, 1000.0, 4000.0}) {
+    const double tokens = speed.prefill_tokens_within(0.1, context).value();
+    INFO("context " << context);
+    CHECK(seconds(tokens, context) == Approx(0.1).epsilon(0.05));
+  }
+  speed.observe({1, 0, 0}, 0.020);
+  CHECK(speed.forecast(2000, 1000, 0).value() == Approx(seconds(2000, 1000)).epsilon(0.05));
+}
+
+TEST_CASE("a user's many prompts do not stand before another's one", "[actors]") {
+  batch_planner planner(2000ms);
+  moment now = moment{} + 1h;
+  for (std::uint64_t i = 1; i <= 50; ++i) planner.add(sequence_id{i}, 400, 0, now, "many");
+  planner.plan({});
+  planner.advance(sequence_id{1}, 256);
+  planner.add(sequence_id{100}, 400, 0, now + 1s, "one");
+  planner.advance(sequence_id{1}, 100);
+  CHECK(planner.first_in_line() == sequence_id{100});
+  bool found = false;
+  for (const auto& part : planner.plan({}))
+    if (part.sequence == sequence_id{100}) found = part.tokens >= 256;
+  CHECK(found);
 }

@@ -95,8 +95,8 @@ TEST_CASE("without max_tokens the context or the pool is the limit", "[actors]")
   generation_request asked;
   CHECK(plan(asked, 10)->max_new_tokens == 90);
   CHECK(plan(asked, 10, {1000, 4, 8})->max_new_tokens == 32 + 1 - 10);
-  asked.num_choices = 2;  // 2 shared pages of the prompt's 9 tokens, and 3 own ones each
-  CHECK(plan(asked, 10, {1000, 4, 8})->max_new_tokens == 20 + 1 - 10);
+  asked.num_choices = 2;  // without max_tokens each has a budget of its own
+  CHECK(plan(asked, 10, {1000, 4, 8})->max_new_tokens == 32 + 1 - 10);
 }
 
 TEST_CASE("scoring computes what it scores and generates nothing", "[actors]") {

@@ -80,6 +80,9 @@ class fake_engine final : public engine {
     cancelled_[id] = true;
     changed_.notify_all();
   }
+  void pause(request_id) override {}
+  void resume(request_id) override {}
+
   result<engine_status> status() override {
     if (throw_from_status) throw std::runtime_error("secret");
     engine_status state;

@@ -59,6 +59,37 @@ class scripted_executor final : public step_executor {
   /// Called with every plan before it is computed; an error it returns is the step's.
   std::function<result<void>(const step_plan&)> before_step;
 
+  /// Called for every copy that is made or read back; false makes it fail.
+  std::function<bool(park_id)> before_exchange;
+
+  std::vector<park_id> exchange(const page_exchange& orders) override {
+    std::vector<park_id> failed;
+    const auto fails = [&](park_id id) {
+      if (!before_exchange || before_exchange(id)) return false;
+      failed.push_back(id);
+      return true;
+    };
+    for (const park_id id : orders.drops) parked_.erase(id);
+    for (const park_order& order : orders.parks) {
+      if (fails(order.id)) continue;
+      auto& copy = parked_[order.id];
+      for (const page_id page : order.pages)
+        for (std::uint32_t i = 0; i < page_tokens_; ++i) copy.push_back(slots_.at(slot(page, i)));
+      // What is parked may be overwritten at once: whoever reads it there shows up as wrong text.
+    }
+    for (const unpark_order& order : orders.unparks) {
+      if (fails(order.id)) continue;
+      const auto& copy = parked_.at(order.id);
+      for (std::size_t p = 0; p < order.pages.size(); ++p)
+        for (std::uint32_t i = 0; i < page_tokens_; ++i)
+          slots_.at(slot(order.pages[p], i)) =
+              copy.at((order.first_page + p) * page_tokens_ + i);
+    }
+    return failed;
+  }
+  /// Copies held outside the pages.
+  std::size_t num_parked() const { return parked_.size(); }
+
   result<step_result> run(const step_plan& plan) override {
     if (before_step)
       if (auto allowed = before_step(plan); !allowed) return tl::unexpected(allowed.error());
@@ -118,6 +149,7 @@ class scripted_executor final : public step_executor {
   script model_;
   std::uint32_t page_tokens_;
   std::vector<std::uint32_t> slots_;  // [page][slot]
+  std::unordered_map<park_id, std::vector<std::uint32_t>> parked_;
 };
 
 }  // namespace quire::testing
