@@ -28,6 +28,7 @@ struct options {
   std::vector<std::string> shapes{"576x576", "192x576", "1536x576", "576x1536", "49152x576"};
   bool model = true;
   int wide_rows = -1;  // from how many rows on wide products are used; -1: as the ISA has it
+  long long_values = -1;  // from how many activations on long products are used; -1: likewise
   double seconds = 0.1;  // per measurement
 };
 
@@ -53,7 +54,7 @@ options parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (i + 1 >= argc) stop("usage: [--isa NAME] [--threads N] [--types A,B] [--rows 1,8] "
-                            "[--shapes 576x576] [--seconds S] [--model 0|1] [--wide ROWS]");
+                            "[--shapes 576x576] [--seconds S] [--model 0|1] [--wide ROWS] [--long VALUES]");
     const std::string value = argv[++i];
     if (flag == "--isa") o.isa = value;
     else if (flag == "--threads") o.threads = std::stoul(value);
@@ -61,6 +62,7 @@ options parse(int argc, char** argv) {
     else if (flag == "--shapes") o.shapes = split(value);
     else if (flag == "--seconds") o.seconds = std::stod(value);
     else if (flag == "--model") o.model = value != "0";
+    else if (flag == "--long") o.long_values = std::stol(value);
     else if (flag == "--wide") o.wide_rows = std::stoi(value);
     else if (flag == "--rows") {
       o.rows.clear();
@@ -249,6 +251,7 @@ int main(int argc, char** argv) {
   arena threads(o.threads);
   matmul_kernels products = *(*kernels)->matmul;
   if (o.wide_rows >= 0) products.wide_rows.fill(static_cast<std::uint16_t>(o.wide_rows));
+  if (o.long_values >= 0) products.long_values = static_cast<std::size_t>(o.long_values);
   kernel_table table = **kernels;
   table.matmul = &products;
   const compute_context context{&table, &threads};

@@ -48,11 +48,11 @@ struct matmul_task {
   std::size_t num_panels = 0;
   std::size_t cols = 0;          // inputs of the matrix
   std::size_t num_outputs = 0;   // valid outputs of the run, at most 16 per panel; 16 but for the last
-  const std::byte* x_q8 = nullptr;    // one int8 group (see above), for quantized weights
+  const std::byte* x_q8 = nullptr;    // int8 groups (see above), for quantized weights
   const float* x_f32 = nullptr;       // the rows, `x_stride` apart, for float weights
   std::size_t x_stride = 0;
   const std::byte* x_bf16 = nullptr;  // bfloat16 groups, one after another, for wide products
-  std::size_t num_rows = 0;      // 1..16, in a wide product any number
+  std::size_t num_rows = 0;      // 1..16, in long and wide products any number
   float* out = nullptr;          // (num_rows, num_outputs), `out_stride` between rows
   std::size_t out_stride = 0;
   bool add = false;              // add to what `out` holds
@@ -61,8 +61,8 @@ struct matmul_task {
 /// Matrix product kernels and what prepares activations for them. Arrays are indexed by a tensor
 /// type's number in the file format.
 ///
-/// `product` computes a row's values in the same way whatever num_rows is: bit for bit. A wide
-/// product rounds activations and weights to bfloat16 instead, so that a row's values depend on which
+/// `product` and `long_product` compute a row's values in the same way whatever num_rows is: bit for bit.
+/// A wide product rounds activations and weights to bfloat16 instead, so that a row's values depend on which
 /// of the two is taken; see uses_wide().
 struct matmul_kernels {
   using product_function = void (*)(const matmul_task&) noexcept;
@@ -72,7 +72,12 @@ struct matmul_kernels {
   std::string_view wide_instruction;
   /// The product of up to 16 rows for each type; null where there is none.
   std::array<product_function, 32> product{};
-  /// The product of many rows; null where there is none.
+  /// The product of any number of rows, for int8 groups one after another, by the same arithmetic as
+  /// `product`; null where there is none.
+  std::array<product_function, 32> long_product{};
+  /// From how many activations (rows times inputs) on the long product is the faster one.
+  std::size_t long_values = 0;
+  /// The product of many rows, rounded to bfloat16; null where there is none.
   std::array<product_function, 32> wide_product{};
   /// From how many rows on the wide product is the faster one.
   std::array<std::uint16_t, 32> wide_rows{};

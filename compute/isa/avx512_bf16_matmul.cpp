@@ -117,6 +117,8 @@ constexpr matmul_kernels make_table() {
   table.f32_instruction = "vfmadd zmm";
   table.wide_instruction = "vdpbf16ps zmm";
   ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
+  ((table.long_product[static_cast<std::size_t>(Types)] = avx512_vnni_long_product<Types>), ...);
+  table.long_values = avx512_vnni_long_values;
   const auto put_float = [&](tensor_type type, auto few, auto many, std::uint16_t rows) {
     table.product[static_cast<std::size_t>(type)] = few;
     table.wide_product[static_cast<std::size_t>(type)] = many;

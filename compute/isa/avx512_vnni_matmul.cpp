@@ -24,54 +24,13 @@
 #include <immintrin.h>
 
 #define QUIRE_ZMM_TARGET
-#include "compute/isa/zmm_weights.hpp"
+#include "compute/isa/zmm_int8.hpp"
 
 namespace quire {
 
 namespace {
 
 #define QUIRE_INLINE [[gnu::always_inline]] inline
-
-/// Adds the dot products of quads [First, Last) with one row's 32 activations.
-template <int First, int Last>
-QUIRE_INLINE __m512i dot(__m512i sum, const weight_block& w, const std::byte* q) noexcept {
-#pragma GCC unroll 8
-  for (int g = First; g < Last; ++g)
-    sum = _mm512_dpbusd_epi32(sum, w.quads[g], broadcast_int(q + 4 * g));
-  return sum;
-}
-
-/// Adds one block of one row: `main` and `halves` are the block's two sections of the group.
-template <tensor_type Type, int Rows>
-QUIRE_INLINE __m512 add_row(__m512 sum, const weight_block& w, const std::byte* main,
-                            const std::byte* halves, int row) noexcept {
-  constexpr quant_formula formula = formula_of(Type);
-  const std::byte* q = main + 32 * row;
-  const std::byte* scales = main + 32 * Rows + 4 * row;
-  if constexpr (formula.scale_values == 16) {
-    const std::byte* half_sums = halves + 4 * row;
-    const std::byte* half_starts = halves + 8 * Rows + 4 * row;
-    __m512i low = formula.minimum ? _mm512_setzero_si512() : broadcast_int(half_starts);
-    __m512i high = formula.minimum ? _mm512_setzero_si512() : broadcast_int(half_starts + 4 * Rows);
-    low = dot<0, 4>(low, w, q);
-    high = dot<4, 8>(high, w, q);
-    __m512 both = _mm512_mul_ps(_mm512_cvtepi32_ps(low), w.scale[0]);
-    both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), w.scale[1], both);
-    sum = _mm512_fmadd_ps(both, broadcast_float(scales), sum);
-    if constexpr (formula.minimum) {
-      sum = _mm512_fmadd_ps(w.minimum[0], broadcast_float(half_sums), sum);
-      sum = _mm512_fmadd_ps(w.minimum[1], broadcast_float(half_sums + 4 * Rows), sum);
-    }
-  } else {
-    __m512i products = formula.minimum ? _mm512_setzero_si512() : broadcast_int(scales + 8 * Rows);
-    products = dot<0, 8>(products, w, q);
-    const __m512 scale = _mm512_mul_ps(w.scale[0], broadcast_float(scales));
-    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum);
-    if constexpr (formula.minimum)
-      sum = _mm512_fmadd_ps(w.minimum[0], broadcast_float(scales + 4 * Rows), sum);
-  }
-  return sum;
-}
 
 template <tensor_type Type, int Rows>
 void multiply_panels(const matmul_task& task) noexcept {
@@ -125,6 +84,8 @@ constexpr matmul_kernels make_table() {
   table.int8_instruction = "vpdpbusd zmm";
   table.f32_instruction = "vfmadd zmm";
   ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
+  ((table.long_product[static_cast<std::size_t>(Types)] = avx512_vnni_long_product<Types>), ...);
+  table.long_values = avx512_vnni_long_values;
   table.product[static_cast<std::size_t>(tensor_type::f32)] = avx512_f32_product;
   table.product[static_cast<std::size_t>(tensor_type::f16)] = avx512_f16_product;
   table.product[static_cast<std::size_t>(tensor_type::bf16)] = avx512_bf16_product;

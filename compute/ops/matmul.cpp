@@ -38,12 +38,12 @@ struct split {
   std::size_t num_groups = 0;
   std::size_t panel_chunks = 0;
   std::size_t row_chunks = 0;
-  bool any_wide = false;
+  bool pair_panels = false;
 
-  /// Returns where chunk `part` of panels begins. Wide products take panels in pairs.
+  /// Returns where chunk `part` of panels begins. Products of many rows take panels in pairs.
   std::size_t first_panel(std::size_t part) const noexcept {
     const std::size_t panel = part * num_panels / panel_chunks;
-    return any_wide && part < panel_chunks ? panel / 2 * 2 : panel;
+    return pair_panels && part < panel_chunks ? panel / 2 * 2 : panel;
   }
 };
 
@@ -55,6 +55,7 @@ split plan(const compute_context& context, const activations& x,
            std::span<const matmul_target> targets) noexcept {
   split s;
   s.num_groups = divide_up(x.num_rows(), group_rows);
+  bool any_wide = false;
   std::size_t block_cycles = 0;  // of 32 inputs of all panels
   for (const matmul_target& target : targets) {
     const bool wide =
@@ -64,13 +65,14 @@ split plan(const compute_context& context, const activations& x,
     block_cycles += panels_of(target) *
                     (wide ? wide_unpack_cycles + x.num_rows() * wide_row_cycles
                           : s.num_groups * unpack_cycles + x.num_rows() * row_cycles);
-    s.any_wide |= wide;
+    any_wide |= wide;
   }
+  s.pair_panels = x.num_rows() > group_rows;
   const std::size_t chunks =
       worthwhile_chunks(context, divide_up(x.cols(), code_block) * block_cycles);
   s.panel_chunks = std::min(chunks, s.num_panels);
   s.row_chunks = std::min(divide_up(chunks, s.panel_chunks), s.num_groups);
-  if (s.any_wide) s.row_chunks = 1;  // each chunk of rows would dequantize the weights again
+  if (any_wide) s.row_chunks = 1;  // each chunk of rows would dequantize the weights again
   return s;
 }
 
@@ -99,12 +101,18 @@ void multiply(const compute_context& context, const activations& x, const matmul
   task.x_stride = x.f32_stride;
   task.out_stride = target.stride;
   task.add = target.add;
-  if (uses_wide(kernels, type, x.num_rows(), context.row_independent)) {
-    const std::size_t row = first_group * group_rows;
-    task.num_rows = std::min(last_group * group_rows, x.num_rows()) - row;
-    task.x_bf16 = x.bf16 + first_group * bf16_group_bytes(x.cols());
-    run_panels(kernels.wide_product[type], task, weights, target, row, first, last - first);
-    return;
+  const std::size_t first_row = first_group * group_rows;
+  const std::size_t num_rows = std::min(last_group * group_rows, x.num_rows()) - first_row;
+  const bool wide = uses_wide(kernels, type, x.num_rows(), context.row_independent);
+  if (wide || (kernels.long_product[type] != nullptr && num_rows >= group_rows &&
+               num_rows * x.cols() >= kernels.long_values)) {
+    task.num_rows = num_rows;
+    if (wide)
+      task.x_bf16 = x.bf16 + first_group * bf16_group_bytes(x.cols());
+    else
+      task.x_q8 = x.q8 + first_group * group_bytes(group_rows, x.cols());
+    return run_panels(wide ? kernels.wide_product[type] : kernels.long_product[type], task, weights,
+                      target, first_row, first, last - first);
   }
   const std::size_t tile = std::max<std::size_t>(1, tile_bytes / panel_bytes);
   for (std::size_t panel = first; panel < last; panel += tile)

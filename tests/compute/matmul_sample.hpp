@@ -82,7 +82,7 @@ void require_close(const std::vector<float>& actual, const std::vector<Expected>
   for (std::size_t r = 0; r < num_rows; ++r)
     for (std::size_t n = 0; n < m.rows; ++n) {
       const double bound =
-          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, n);
+          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, x.data() + r * m.cols, n);
       const double difference = std::fabs(static_cast<double>(actual[r * m.rows + n]) -
                                           static_cast<double>(expected[r * m.rows + n]));
       if (!(difference <= bound)) {

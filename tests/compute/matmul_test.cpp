@@ -168,6 +168,29 @@ TEST_CASE("a batch-invariant product has the same bits in any number of rows", "
     }
 }
 
+TEST_CASE("long products have the bits of short ones", "[isa]") {
+  arena threads(2);
+  for (const kernel_table* base : vector_kernels())
+    for (const auto& traits : tensor_types()) {
+      if (base->matmul->long_product[static_cast<std::size_t>(traits.type)] == nullptr) continue;
+      matmul_kernels kernels = *base->matmul;
+      kernels.long_values = 0;
+      kernel_table table = *base;
+      table.matmul = &kernels;
+      // More than two slices of 1024 inputs, more than 16 panels, more than 8 groups.
+      const std::size_t cols = traits.block_values == 32 ? 2080 : 2304;
+      const auto m = random_matrix(traits, 291, cols, 0.1f, 41);
+      const auto packed = pack(m);
+      for (const std::size_t num_rows : {16u, 33u, 150u}) {
+        const auto x = random_rows(num_rows * cols, 1.0f, 42);
+        const auto expected = product({base, &threads, true}, packed, x, num_rows);
+        const auto actual = product({&table, &threads, true}, packed, x, num_rows);
+        INFO(base->name << " " << traits.name << ", " << num_rows << " rows");
+        REQUIRE(std::memcmp(actual.data(), expected.data(), actual.size() * sizeof(float)) == 0);
+      }
+    }
+}
+
 TEST_CASE("grouped targets store or add, each with its own stride", "[isa]") {
   arena threads(2);
   const auto a = random_matrix(traits_of(tensor_type::q4_1), 40, 64, 0.1f, 21);

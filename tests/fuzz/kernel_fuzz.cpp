@@ -91,7 +91,7 @@ void check(const kernel_table& table, const char* what, const std::vector<float>
   for (std::size_t r = 0; r < num_rows; ++r)
     for (std::size_t n = 0; n < m.rows; ++n) {
       const double bound =
-          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, n);
+          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, x.data() + r * m.cols, n);
       const auto got = static_cast<double>(actual[r * m.rows + n]);
       const auto wanted = static_cast<double>(expected[r * m.rows + n]);
       if (std::fabs(got - wanted) <= bound) continue;
@@ -127,15 +127,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto expected = product({scalar_kernels(), &threads}, *packed, x, num_rows);
   const auto exact = exact_product(m, x, num_rows);
   for (const kernel_table* table : vector_kernels()) {
-    check(*table, "row-independent", product({table, &threads, true}, *packed, x, num_rows), expected, m,
-          x, num_rows, rounding(m.type, cols));
-    if (!has_wide(*table, m.type)) continue;
-    matmul_kernels kernels = *table->matmul;
+    const auto check_int8 = [&](const kernel_table& used, const char* what) {
+      check(*table, what, product({&used, &threads, true}, *packed, x, num_rows), expected, m, x,
+            num_rows, rounding(m.type, cols));
+    };
+    check_int8(*table, "row-independent");
+    matmul_kernels kernels = *table->matmul;  // long and wide for every number of rows
+    kernels.long_values = 0;
     kernels.wide_rows.fill(0);
-    kernel_table wide = *table;
-    wide.matmul = &kernels;
-    check(*table, "wide", product({&wide, &threads}, *packed, x, num_rows), exact, m, x, num_rows,
-          wide_rounding(cols));
+    kernel_table always = *table;
+    always.matmul = &kernels;
+    if (kernels.long_product[static_cast<std::size_t>(m.type)] != nullptr) check_int8(always, "long");
+    if (has_wide(*table, m.type))
+      check(*table, "wide", product({&always, &threads}, *packed, x, num_rows), exact, m, x, num_rows,
+            wide_rounding(cols));
   }
   return 0;
 }
