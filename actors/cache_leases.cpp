@@ -82,6 +82,7 @@ step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item>
   pages.exchange.drops = std::exchange(drops_, {});
   park_leaving(pages);
   restore_coming(pages);
+  touched_pages_ = std::max(touched_pages_, store_.tail_begin());  // what came back may move on
   // A prompt being computed is a request that is still coming.
   if (std::any_of(items.begin(), items.end(), [](const auto& item) { return item.num_tokens > 1; }))
     last_activity_ = now;
