@@ -64,6 +64,11 @@ std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t c
   return tokens * token_seconds_ + pairs * pair_seconds_ + new_tokens * decode_step_seconds_;
 }
 
+void step_aim::observe(double seconds, double allowed) {
+  constexpr double lowest = 0.3, highest = 0.85;
+  aim_ = std::clamp(aim_ * (seconds > allowed ? 0.75 : 1.002), lowest, highest);
+}
+
 void batch_planner::add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,
                         const std::string& user) {
   const int step = std::clamp(priority, -1000, 1000);

@@ -44,6 +44,19 @@ class step_speed {
   } sums_;
 };
 
+/// The part of the allowed time that steps with prompts aim at, so that hardly one takes longer than
+/// allowed: one that does lowers it by much, every other raises it by little. Where that settles, about
+/// one step in 150 is too long.
+class step_aim {
+ public:
+  /// Notes a step that was planned to take aim() of `allowed` and took `seconds`.
+  void observe(double seconds, double allowed);
+  double aim() const noexcept { return aim_; }
+
+ private:
+  double aim_ = 0.7;
+};
+
 /// Bounds of one step.
 struct step_limits {
   std::uint32_t max_streams = 256;  ///< sequences

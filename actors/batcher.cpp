@@ -15,16 +15,13 @@ using phase = batcher_state::phase;
 /// the manager, not to the batcher.
 constexpr std::chrono::milliseconds retry_after{2};
 
-/// The part of scheduler.step_time_ms that steps aim at; the rest is for those that take longer than
-/// was learned.
-constexpr double aim = 0.8;
-
 step_limits limits(const batcher_state& st) {
   step_limits bounds;
   bounds.max_streams = st.options.max_streams;
   bounds.step_tokens = st.options.step_tokens;
   const auto within =
-      st.speed.prefill_tokens_within(aim * st.options.step_time_ms / 1000.0, st.batch->prefill_context());
+      st.speed.prefill_tokens_within(st.aim.aim() * st.options.step_time_ms / 1000.0,
+                                     st.batch->prefill_context());
   // Without experience a small chunk is the way to get some.
   const std::uint32_t least = std::min(batch_planner::least_chunk, bounds.step_tokens);
   bounds.step_tokens_beside_decodes = std::clamp(within.value_or(least), least, bounds.step_tokens);
@@ -140,7 +137,11 @@ void end_step(self_pointer self, const step_done& done) {
   st.spent.forward += took.forward;
   st.spent.sample += took.sample;
   const double computed = took.copy + took.forward + took.sample;
-  st.speed.observe(st.batch->step_work(), computed);
+  const step_speed::work& work = st.batch->step_work();
+  st.speed.observe(work, computed);
+  // The smallest chunk is taken whatever it costs.
+  if (work.decodes > 0 && work.prefill_tokens > batch_planner::least_chunk)
+    st.aim.observe(seconds_between(st.sent, st.since), st.options.step_time_ms / 1000.0);
   st.transit_seconds += std::max(
       0.0, seconds_between(st.sent, st.since) - computed - done->exchange_seconds);
   step_end how{true, st.batch->not_run(), std::move(done->not_exchanged)};

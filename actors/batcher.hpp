@@ -17,6 +17,7 @@ struct batcher_state {
   model_runner_actor runner;
   std::optional<running_batch> batch;
   step_speed speed;
+  step_aim aim;
   std::unordered_map<sequence_id, request_actor> owners;
   /// The sequence that a request actor brought last, for when it dies.
   std::unordered_map<caf::actor_id, sequence_id> brought;

@@ -85,7 +85,7 @@ void give_way(self_pointer self) {
 
 // Why it would not give its pages up; empty if it would.
 std::string reason_to_keep(const request_state& st) {
-  if (!st.output.empty() && st.max_new_tokens - st.output.size() <= nearly_done_tokens &&
+  if (!st.paused && !st.output.empty() && st.max_new_tokens - st.output.size() <= nearly_done_tokens &&
       st.budget_tokens == st.max_new_tokens)
     return std::to_string(st.max_new_tokens - st.output.size()) + " tokens to go";
   if (st.context->asked.prompt_logprobs_from && !st.scores_told) return "its prompt is being scored";

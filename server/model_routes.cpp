@@ -17,6 +17,8 @@ json describe_pages(const engine_status& state) {
           {"used", state.store.used_pages},
           {"free", state.store.free_pages},
           {"reserved", state.reserved_pages},
+          {"parked_in_memory", state.parked_memory_pages},
+          {"parked_on_disk", state.parked_disk_pages},
           {"utilization", state.total_pages == 0 ? 0.0 : used / total},
           {"page_tokens", state.page_tokens},
           {"page_bytes", state.page_bytes},

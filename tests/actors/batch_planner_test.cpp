@@ -176,3 +176,15 @@ TEST_CASE("a user's many prompts do not stand before another's one", "[actors]")
     if (part.sequence == sequence_id{100}) found = part.tokens >= 256;
   CHECK(found);
 }
+
+TEST_CASE("steps that take too long make the next ones shorter", "[actors]") {
+  step_aim aim;
+  const double before = aim.aim();
+  aim.observe(0.060, 0.050);
+  CHECK(aim.aim() == Approx(before * 0.75));
+  for (int i = 0; i < 1000; ++i) aim.observe(0.040, 0.050);
+  CHECK(aim.aim() > before);
+  CHECK(aim.aim() < 1.0);
+  for (int i = 0; i < 100; ++i) aim.observe(0.060, 0.050);
+  CHECK(aim.aim() > 0);
+}
