@@ -73,12 +73,13 @@ class SharedPrefixes(unittest.TestCase):
             self.check_computed_once(server, answers)
 
     def test_32_requests_at_the_same_moment_compute_a_common_prefix_once(self):
-        with serving() as server:
+        with serving("--set", "compute.batch_invariant=true") as server:
             answers = in_parallel(
                 lambda p: server.post("/v1/completions", completion(p)).json(), self.prompts)
             self.check_computed_once(server, answers)
             together = [answer["choices"][0]["text"] for answer in answers]
-        with serving("--set", "kv.prefix_cache=false") as server:
+        with serving("--set", "compute.batch_invariant=true",
+                     "--set", "kv.prefix_cache=false") as server:
             alone = [server.post("/v1/completions", completion(p)).json() for p in self.prompts[:6]]
             self.assertEqual(together[:6], [answer["choices"][0]["text"] for answer in alone])
             self.assertEqual(server.status()["counters"]["prefilled_tokens"], 6 * 1008)
