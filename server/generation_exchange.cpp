@@ -141,7 +141,7 @@ auto http_connection::send_body(const http_request& request, generation_run& run
 auto http_connection::send_events(const http_request& request, generation_run& run,
                                   openai_answer& answer) -> task<next> {
   const auto limit_ms = context_.options.request_timeout_ms;
-  const auto deadline = clock::now() + std::chrono::milliseconds(limit_ms);
+  auto deadline = clock::now() + std::chrono::milliseconds(limit_ms);
   auto heartbeat = clock::now() + heartbeat_interval;
   event_stream stream(context_.api, request);
   for (;;) {
@@ -165,6 +165,8 @@ auto http_connection::send_events(const http_request& request, generation_run& r
     // The head goes out with the first event: a failure before that has its own status line.
     if (!co_await write(stream.wrap(events, complete))) co_return next::hang_up;
     if (complete) co_return stream.keep_alive() ? next::read_on : next::linger;
+    // The time that the client takes to read is its own.
+    deadline += clock::now() - now;
     heartbeat = clock::now() + heartbeat_interval;
   }
 }
@@ -219,6 +221,7 @@ auto http_connection::stop_watch() -> task<> {
 }
 
 void http_connection::ring() {
+  if (watched_ != nullptr) watched_->keep_pace();
   rung_ = true;
   bell_.cancel();
 }

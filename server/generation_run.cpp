@@ -20,6 +20,13 @@ class prompt_listener final : public generation_listener {
   std::size_t prompt_;
 };
 
+/// About what an event takes in memory and on the wire, besides a constant.
+std::size_t bytes_of(const generation_event& event) {
+  constexpr std::size_t bytes_per_token = 64;
+  const auto* delta = std::get_if<delta_event>(&event);
+  return delta == nullptr ? 0 : delta->text.size() + bytes_per_token * (1 + delta->tokens.size());
+}
+
 }  // namespace
 
 std::shared_ptr<generation_listener> generation_inbox::listener(std::size_t prompt) {
@@ -29,9 +36,11 @@ std::shared_ptr<generation_listener> generation_inbox::listener(std::size_t prom
 void generation_inbox::put(std::size_t prompt, generation_event event) {
   const std::lock_guard lock(mutex_);
   if (closed_) return;
-  if (items_.size() >= max_queued && coalesce(prompt, event)) return;
-  items_.push_back({prompt, std::move(event)});
-  if (items_.size() == 1) wake_();
+  const bool was_full = held_bytes_ > max_held_bytes;
+  held_bytes_ += bytes_of(event);
+  const bool joined = items_.size() >= max_queued && coalesce(prompt, event);
+  if (!joined) items_.push_back({prompt, std::move(event)});
+  if (items_.size() == 1 || (!was_full && held_bytes_ > max_held_bytes)) wake_();
 }
 
 // A choice's events keep their order because its last event is the one that grows.
@@ -51,7 +60,13 @@ bool generation_inbox::coalesce(std::size_t prompt, generation_event& event) {
 
 std::deque<generation_inbox::item> generation_inbox::take() {
   const std::lock_guard lock(mutex_);
+  held_bytes_ = 0;
   return std::exchange(items_, {});
+}
+
+bool generation_inbox::full() const {
+  const std::lock_guard lock(mutex_);
+  return held_bytes_ > max_held_bytes;
 }
 
 void generation_inbox::close() {
@@ -64,6 +79,18 @@ void generation_run::submit(std::vector<generation_request> prompts) {
   ids_.reserve(prompts.size());
   for (std::size_t i = 0; i < prompts.size(); ++i)
     ids_.push_back(engine_->submit(std::move(prompts[i]), inbox_->listener(i)));
+}
+
+std::deque<generation_inbox::item> generation_run::take() {
+  auto items = inbox_->take();
+  keep_pace();
+  return items;
+}
+
+void generation_run::keep_pace() {
+  const bool full = inbox_->full();
+  if (full == std::exchange(paused_, full)) return;
+  for (const auto id : ids_) full ? engine_->pause(id) : engine_->resume(id);
 }
 
 void generation_run::cancel() {

@@ -32,6 +32,7 @@ constexpr std::chrono::seconds body_timeout{120};  // for all of a body
 constexpr std::chrono::seconds linger_timeout{5};
 constexpr std::uint32_t header_limit_bytes = 64 * 1024;
 constexpr std::size_t linger_limit_bytes = 64u << 20;
+constexpr int send_buffer_bytes = 32 * 1024;
 
 using request_parser = http::request_parser<http::string_body>;
 
@@ -106,6 +107,8 @@ auto http_connection::run(std::shared_ptr<http_connection>) -> task<> {
   error_code ignored;
   stream_.socket().set_option(tcp::no_delay(true), ignored);
   stream_.socket().set_option(net::socket_base::keep_alive(true), ignored);
+  // Left to itself the system buffers megabytes for a client that does not read.
+  stream_.socket().set_option(net::socket_base::send_buffer_size(send_buffer_bytes), ignored);
   auto follow = next::read_on;
   while (follow == next::read_on && !gone_) follow = co_await serve_one();
   if (follow == next::linger && !gone_) co_await linger();

@@ -1,4 +1,4 @@
-"""Many clients at once: the same text as alone, pages that come back, and an orderly end."""
+"""Many clients at once: the same text as alone, pages that come back, readers that lag, and an orderly end."""
 
 import json
 import multiprocessing
@@ -110,6 +110,40 @@ class Departures(unittest.TestCase):
         with serving() as server:
             server.process.send_signal(signal.SIGINT)
             self.assertEqual(server.process.wait(30), 0, server.log_text())
+
+
+class SlowReaders(unittest.TestCase):
+    def test_a_client_that_does_not_read_is_waited_for_and_holds_nobody_up(self):
+        body = {"prompt": "Once upon a time", "max_tokens": 3000, "temperature": 0, "ignore_eos": True}
+        with serving() as server:
+            expected = server.stream("/v1/completions", body).text()
+            slow = socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((server.host, server.port))
+            data = json.dumps({**body, "stream": True}).encode()
+            slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: quire\r\nConnection: close\r\n"
+                         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+
+            def counter(name):
+                return server.status()["counters"][name]
+
+            self.assertTrue(wait_until(lambda: counter("pauses") == 1), "the slow reader was never paused")
+            # The queue of events is bounded: it stands still with most of its text still to come.
+            generated = counter("generated_tokens")
+            other = server.post("/v1/completions", {**body, "max_tokens": 8}).json()
+            self.assertTrue(expected.startswith(other["choices"][0]["text"]))
+            self.assertLess(counter("generated_tokens") - generated, 16)
+
+            received = b""
+            while piece := slow.recv(65536):
+                received += piece
+            slow.close()
+            self.assertIn(b"data: [DONE]", received)
+            events = [json.loads(line[6:]) for line in received.splitlines() if line.startswith(b"data: {")]
+            text = "".join(choice["text"] for event in events for choice in event["choices"])
+            self.assertEqual(text, expected)
+            self.assertEqual(counter("unpauses"), counter("pauses"))
+            self.assertTrue(wait_until(lambda: server.pages_in_use() == 0))
 
 
 if __name__ == "__main__":

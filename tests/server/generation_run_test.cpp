@@ -1,6 +1,7 @@
 #include "server/generation_run.hpp"
 
 #include "tests/support/catch.hpp"
+#include "tests/support/fake_engine.hpp"
 
 using namespace quire;
 
@@ -68,4 +69,34 @@ TEST_CASE("a closed inbox takes nothing and wakes nobody", "[server]") {
   listener->on_event(admitted_event{1});
   CHECK(wakes == 0);
   CHECK(inbox->take().empty());
+}
+
+TEST_CASE("a full inbox wakes its connection once more", "[server]") {
+  int wakes = 0;
+  const auto inbox = std::make_shared<generation_inbox>([&] { ++wakes; });
+  const std::string text(generation_inbox::max_held_bytes / 4, 'x');
+  for (int i = 0; i < 8; ++i) inbox->put(0, delta_event{0, text, {}});
+  CHECK(inbox->full());
+  CHECK(wakes == 2);
+  inbox->take();
+  CHECK_FALSE(inbox->full());
+}
+
+TEST_CASE("requests whose reader lags are paused, and go on when it has caught up", "[server]") {
+  fake_engine engine([](fake_engine::stream& stream) {
+    const std::string text(generation_inbox::max_held_bytes, 'x');
+    stream.emit(delta_event{0, text, {}});
+    stream.wait_for_cancel();
+  });
+  std::atomic<int> wakes = 0;
+  generation_run run(engine, [&] { ++wakes; });
+  std::vector<generation_request> prompts(2);
+  run.submit(std::move(prompts));
+  while (wakes == 0) std::this_thread::yield();
+  run.keep_pace();
+  run.keep_pace();
+  CHECK(engine.pauses == 2);
+  CHECK(engine.resumes == 0);
+  while (run.take().empty()) std::this_thread::yield();
+  CHECK(engine.resumes == 2);
 }

@@ -80,8 +80,8 @@ class fake_engine final : public engine {
     cancelled_[id] = true;
     changed_.notify_all();
   }
-  void pause(request_id) override {}
-  void resume(request_id) override {}
+  void pause(request_id) override { ++pauses; }
+  void resume(request_id) override { ++resumes; }
 
   result<engine_status> status() override {
     if (throw_from_status) throw std::runtime_error("secret");
@@ -129,6 +129,8 @@ class fake_engine final : public engine {
   void set_template(std::string_view source) { chat_ = chat_template::parse(source).value(); }
 
   std::atomic<int> num_drains = 0;
+  std::atomic<int> pauses = 0;
+  std::atomic<int> resumes = 0;
   std::atomic<bool> throw_from_status = false;
 
  private:
