@@ -12,28 +12,33 @@ constexpr double memory_seconds = 10.0;
 /// A speed needs at least this much experience, or one early start would look like a flood.
 constexpr double least_seconds = 0.05;
 /// What to say before there is experience, and the bounds of what is said.
-constexpr std::uint64_t unknown_ms = 1000;
-constexpr double least_ms = 100;
+constexpr double unknown_seconds = 1;
+constexpr double least_ms = 10;
 constexpr double most_ms = 120000;
 }  // namespace
 
-result<void> admission::enter(request_id request, moment now) {
+result<void> admission::enter(request_id request) {
   if (closed_)
     return fail(errc::unavailable, "the engine is shutting down and takes no new requests");
   if (queue_.size() >= limits_.max_queued_requests)
-    return full("requests", limits_.max_queued_requests, now);
+    return full("requests", limits_.max_queued_requests, 1);
   queue_.emplace(request, 0);
   return {};
 }
 
-result<void> admission::weigh(request_id request, std::uint32_t prompt_tokens, moment now) {
+result<void> admission::weigh(request_id request, std::uint32_t prompt_tokens) {
   const auto found = queue_.find(request);
   if (found == queue_.end()) return {};
-  if (queue_.size() > 1 && queued_tokens_ + prompt_tokens > limits_.max_queued_tokens) {
+  const std::uint64_t others = queued_tokens_ - found->second;
+  if (queue_.size() > 1 && others + prompt_tokens > limits_.max_queued_tokens) {
     leave(request);
-    return full("tokens", limits_.max_queued_tokens, now);
+    // As many must start as hold the tokens that are too many, if all are alike.
+    const std::uint64_t excess = others + prompt_tokens - limits_.max_queued_tokens;
+    const std::uint64_t mean = std::max<std::uint64_t>(others / queue_.size(), 1);
+    return full("tokens", limits_.max_queued_tokens,
+                std::min<std::uint64_t>((excess + mean - 1) / mean, queue_.size()));
   }
-  queued_tokens_ = queued_tokens_ - found->second + prompt_tokens;
+  queued_tokens_ = others + prompt_tokens;
   found->second = prompt_tokens;
   return {};
 }
@@ -54,22 +59,27 @@ void admission::leave(request_id request) {
   queue_.erase(found);
 }
 
-std::uint64_t admission::retry_after_ms(moment now) const {
-  if (first_start_ == moment{}) return unknown_ms;
+std::optional<double> admission::seconds_per_start(moment now) const {
+  if (first_start_ == moment{}) return std::nullopt;
   const double age = std::max(seconds_between(first_start_, now), least_seconds);
   const double left = recent_starts_ * std::exp(-seconds_between(last_start_, now) / memory_seconds);
-  const double rate = left / (memory_seconds * (1.0 - std::exp(-age / memory_seconds)));
-  const double waiting = static_cast<double>(std::max<std::size_t>(queue_.size(), 1));
-  return static_cast<std::uint64_t>(std::clamp(1000.0 * waiting / rate, least_ms, most_ms));
+  return memory_seconds * (1.0 - std::exp(-age / memory_seconds)) / left;
 }
 
-tl::unexpected<error> admission::full(const char* what, std::uint64_t limit, moment now) {
+tl::unexpected<error> admission::full(const char* what, std::uint64_t limit, std::uint64_t starts) {
   ++refused_;
-  const std::uint64_t wait = retry_after_ms(now);
   return fail(errc::queue_full,
-              "the queue is full (limit " + std::to_string(limit) + " " + what +
-                  "); try again in " + std::to_string(wait) + " ms",
-              {wait, 0});
+              "the queue is full (limit " + std::to_string(limit) + " " + what + ")", {0, starts});
+}
+
+error admission::come_back(error full, moment now, std::optional<double> next_departure) const {
+  const auto each = seconds_per_start(now);
+  const double first = next_departure.value_or(each.value_or(unknown_seconds));
+  const double more = static_cast<double>(full.numbers[1]) - 1;
+  const double wait = first + more * each.value_or(first);
+  full.numbers[0] = static_cast<std::uint64_t>(std::clamp(1000.0 * wait, least_ms, most_ms));
+  full.message += "; try again in " + std::to_string(full.numbers[0]) + " ms";
+  return full;
 }
 
 }  // namespace quire

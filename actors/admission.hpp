@@ -1,8 +1,9 @@
 // Whether a new request may join the queue: limits in requests and in prompt tokens, and for those
-// turned away a guess when to come back, from the speed at which the queue has been moving. Pure.
+// turned away a guess when there will be room for one more. Pure.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 #include "actors/moment.hpp"
@@ -20,11 +21,16 @@ class admission {
 
   explicit admission(limits chosen) : limits_(chosen) {}
 
-  /// Lets a request into the queue. Errors: queue_full (with retry_after_ms), unavailable (closed).
-  result<void> enter(request_id request, moment now);
+  /// Lets a request into the queue. Errors: queue_full (to be completed by come_back), unavailable
+  /// (closed).
+  result<void> enter(request_id request);
   /// Adds its prompt's length, once known. A request that waits alone may be of any length. Errors:
-  /// queue_full; the request is then out of the queue.
-  result<void> weigh(request_id request, std::uint32_t prompt_tokens, moment now);
+  /// queue_full (the same); the request is then out of the queue.
+  result<void> weigh(request_id request, std::uint32_t prompt_tokens);
+  /// Completes the error queue_full by the milliseconds until there will be room, which are its first
+  /// number. `next_departure`: seconds until a running request ends and one of the queue starts, if
+  /// somebody can tell; the rest goes by the speed at which the queue has been moving.
+  error come_back(error full, moment now, std::optional<double> next_departure) const;
   /// It was granted pages: out of the queue. Unknown or started ones are ignored.
   void start(request_id request, moment now);
   /// It is gone, from wherever it was.
@@ -36,11 +42,10 @@ class admission {
   std::size_t waiting() const noexcept { return queue_.size(); }
   std::uint64_t waiting_tokens() const noexcept { return queued_tokens_; }
   std::uint64_t refused() const noexcept { return refused_; }
-  /// Milliseconds until the present queue will have gone, at the speed of late.
-  std::uint64_t retry_after_ms(moment now) const;
 
  private:
-  tl::unexpected<error> full(const char* what, std::uint64_t limit, moment now);
+  tl::unexpected<error> full(const char* what, std::uint64_t limit, std::uint64_t starts);
+  std::optional<double> seconds_per_start(moment now) const;
 
   limits limits_;
   std::unordered_map<request_id, std::uint32_t> queue_;  ///< prompt tokens of each, 0: not known

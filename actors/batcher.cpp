@@ -71,6 +71,7 @@ void wake(self_pointer self, bool tidy = false) {
   auto& st = self->state;
   if (st.now != phase::resting || (st.batch->empty() && !st.page_work && !tidy)) return;
   const moment now = self->clock().now();
+  st.joined = now;
   st.idle_seconds += seconds_between(st.since, now);
   st.since = now;
   start_step(self);
@@ -124,6 +125,8 @@ void end_step(self_pointer self, const step_done& done) {
   auto& st = self->state;
   if (st.now != phase::computing || done->step != st.step) return;
   st.since = self->clock().now();
+  st.batch->stepped(seconds_between(std::max(st.last_end, st.joined), st.since));
+  st.last_end = st.since;
   st.exchange_seconds += done->exchange_seconds;
   if (!done->computed) {
     const auto failed = st.batch->fail();
@@ -224,6 +227,9 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
       [self](const forecast_request& asked) {
         return forecast{self->state.speed.forecast(asked.prompt_tokens, asked.context_tokens,
                                                    asked.new_tokens)};
+      },
+      [self](const departure_request&) {
+        return next_departure{self->state.batch->next_departure()};
       },
       [self](const status_request&) { return status(self->state); },
   };

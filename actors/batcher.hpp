@@ -27,6 +27,8 @@ struct batcher_state {
   enum class phase : std::uint8_t { resting, leasing, computing };
   phase now = phase::resting;
   std::uint64_t step = 0;
+  moment last_end;           ///< of the step before
+  moment joined;             ///< when the last rest ended
   moment since;              ///< when the present stretch of planning or resting began
   bool retry_pending = false;
   std::optional<std::chrono::milliseconds> tidy_in;  ///< the manager's wish, of the last lease

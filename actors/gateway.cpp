@@ -11,17 +11,35 @@ namespace {
 
 using self_pointer = gateway_actor::stateful_pointer<gateway_state>;
 
-void refuse(gateway_state& st, const submission& refused, error why) {
-  spdlog::debug("request {} refused: {}", to_index(refused.id), why.message);
+void refuse(gateway_state& st, request_id refused, generation_listener& listener, error why) {
+  spdlog::debug("request {} refused: {}", to_index(refused), why.message);
   ++st.counts.refused;
-  refused.listener->on_event(failed_event{std::move(why)});
+  listener.on_event(failed_event{std::move(why)});
+}
+
+/// The batcher answers between two messages; when it does not, the guess is a little worse.
+constexpr std::chrono::milliseconds forecast_patience{5};
+
+/// Completes an error, if it is queue_full, and hands it on.
+template <class Use>
+void tell_when_to_come_back(self_pointer self, error why, Use use) {
+  if (why.code != errc::queue_full) return use(std::move(why));
+  const auto finish = [self, why, use](std::optional<double> departure) {
+    use(self->state.door->come_back(why, self->clock().now(), departure));
+  };
+  self->request(self->state.parts.batcher, forecast_patience, departure_request{})
+      .then([finish](const next_departure& known) { finish(known.seconds); },
+            [finish](const caf::error&) { finish(std::nullopt); });
 }
 
 void admit(self_pointer self, submission& asked) {
   auto& st = self->state;
   ++st.counts.submitted;
-  if (const auto welcome = st.door->enter(asked.id, self->clock().now()); !welcome)
-    return refuse(st, asked, welcome.error());
+  if (const auto welcome = st.door->enter(asked.id); !welcome)
+    return tell_when_to_come_back(
+        self, welcome.error(), [self, id = asked.id, listener = asked.listener](error why) {
+          refuse(self->state, id, *listener, std::move(why));
+        });
   const std::uint32_t num_choices = std::max(asked.asked.num_choices, 1u);
   auto& live = st.requests[asked.id];
   live.gate = std::make_shared<event_gate>(std::move(asked.listener), num_choices);
@@ -123,6 +141,19 @@ void pause(gateway_state& st, self_pointer self, const pause_request& asked) {
     if (!choice.ended) self->send(choice.actor, pause_choice{asked.paused});
 }
 
+caf::result<weighed> weigh(self_pointer self, const weigh_request& asked) {
+  auto verdict = self->state.door->weigh(asked.id, asked.prompt_tokens);
+  if (verdict) {
+    self->state.counts.prompt_tokens += asked.prompt_tokens;
+    return weighed{std::move(verdict)};
+  }
+  auto promise = self->make_response_promise<weighed>();
+  tell_when_to_come_back(self, verdict.error(), [promise](error why) mutable {
+    promise.deliver(weighed{tl::unexpected(std::move(why))});
+  });
+  return promise;
+}
+
 gateway_status status(const gateway_state& st) {
   gateway_status now = st.counts;
   now.waiting = st.door->waiting();
@@ -148,11 +179,7 @@ gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_sta
       [self](submission& asked) { admit(self, asked); },
       [self](const cancel_request& cancelled) { cancel(self, cancelled.id); },
       [self](const pause_request& asked) { pause(self->state, self, asked); },
-      [self](const weigh_request& asked) {
-        auto verdict = self->state.door->weigh(asked.id, asked.prompt_tokens, self->clock().now());
-        if (verdict) self->state.counts.prompt_tokens += asked.prompt_tokens;
-        return weighed{std::move(verdict)};
-      },
+      [self](const weigh_request& asked) { return weigh(self, asked); },
       [self](const request_started& started) {
         self->state.door->start(started.id, self->clock().now());
       },

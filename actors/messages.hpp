@@ -83,6 +83,13 @@ struct forecast {
   std::optional<double> seconds;  ///< nothing while there is no experience
 };
 
+/// When will the first of the running sequences probably have ended?
+struct departure_request {};
+
+struct next_departure {
+  std::optional<double> seconds;  ///< nothing when none runs, or without experience
+};
+
 /// Time has passed; `tidy`, to the batcher: see whether the idle pool has memory to give back.
 struct tick {
   bool tidy = false;

@@ -96,6 +96,8 @@ using batcher_actor = caf::typed_actor<
     caf::reacts_to<tick>,
     // For deadlines.
     caf::replies_to<forecast_request>::with<forecast>,
+    // For those who are told to come back later.
+    caf::replies_to<departure_request>::with<next_departure>,
     // Counts and times.
     caf::replies_to<status_request>::with<batcher_status>>;
 
@@ -198,6 +200,7 @@ using gateway_actor = caf::typed_actor<
   X(quire::sequence_failed) X(quire::stop_request) X(quire::ready) X(quire::stop_sequence)       \
   X(quire::allow_sequence) X(quire::hold_sequence) X(quire::page_work) X(quire::leased)          \
   X(quire::step_done) X(quire::tick) X(quire::forecast_request) X(quire::forecast)               \
+  X(quire::departure_request) X(quire::next_departure)                                           \
   X(quire::status_request) X(quire::batcher_status) X(quire::budget_request)                     \
   X(quire::budget_answer) X(quire::accept_offer) X(quire::decline_offer)                         \
   X(quire::extend_request) X(quire::yield_answer) X(quire::hold_request)                         \

@@ -115,6 +115,16 @@ void running_batch::note_work(std::uint32_t position, const in_flight& part) {
   work_.prefill_pairs += part.tokens * (position + part.tokens / 2.0);
 }
 
+std::optional<double> running_batch::next_departure() const {
+  std::optional<std::uint32_t> least;
+  for (const auto& [sequence, of] : entries_) {
+    if (of.held || of.position < of.entry.prefill_end || !of.entry.generate) continue;
+    const auto left = of.entry.max_new_tokens - static_cast<std::uint32_t>(of.output.size());
+    least = std::min(left, least.value_or(left));
+  }
+  return least ? departures_.expect(*least) : std::nullopt;
+}
+
 std::uint32_t running_batch::prefill_context() const {
   const auto first = planner_.first_in_line();
   const auto found = first ? entries_.find(*first) : entries_.end();
@@ -172,7 +182,12 @@ std::vector<batch_news> running_batch::apply(step_result result) {
       continue;
     }
     batch_news told = advance(found->second, part, std::move(result.outputs[i]));
-    if (told.ended) remove(part.sequence);
+    if (told.ended) {
+      const running& gone = found->second;
+      if (gone.entry.generate)
+        departures_.ended(static_cast<std::uint32_t>(gone.output.size()), gone.entry.max_new_tokens);
+      remove(part.sequence);
+    }
     if (told.prefilled || told.token || told.ended) news.push_back(std::move(told));
   }
   planned_.clear();

@@ -15,6 +15,7 @@
 
 #include "actors/batch_planner.hpp"
 #include "actors/cache_accounts.hpp"
+#include "actors/departures.hpp"
 #include "actors/generation.hpp"
 #include "actors/step.hpp"
 
@@ -93,6 +94,11 @@ class running_batch {
   const step_speed::work& step_work() const noexcept { return work_; }
   /// Tokens stored of the prompt that is first in line, for what its next ones cost.
   std::uint32_t prefill_context() const;
+  /// Notes that a step ended `seconds` after the one before.
+  void stepped(double seconds) { departures_.stepped(seconds); }
+  /// Seconds until the first of the sequences that generate will probably have ended; nothing when
+  /// none does, or without experience. O(sequences).
+  std::optional<double> next_departure() const;
   const counters& counts() const noexcept { return counts_; }
 
  private:
@@ -124,6 +130,7 @@ class running_batch {
   std::vector<in_flight> planned_;
   std::vector<sequence_id> not_run_;
   step_speed::work work_;
+  departures departures_;
   counters counts_;
 };
 
