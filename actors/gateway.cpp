@@ -24,12 +24,12 @@ constexpr std::chrono::milliseconds forecast_patience{5};
 template <class Use>
 void tell_when_to_come_back(self_pointer self, error why, Use use) {
   if (why.code != errc::queue_full) return use(std::move(why));
-  const auto finish = [self, why, use](std::optional<double> departure) {
+  auto finish = [self, why, use](std::optional<double> departure) mutable {
     use(self->state.door->come_back(why, self->clock().now(), departure));
   };
   self->request(self->state.parts.batcher, forecast_patience, departure_request{})
-      .then([finish](const next_departure& known) { finish(known.seconds); },
-            [finish](const caf::error&) { finish(std::nullopt); });
+      .then([finish](const next_departure& known) mutable { finish(known.seconds); },
+            [finish](const caf::error&) mutable { finish(std::nullopt); });
 }
 
 void admit(self_pointer self, submission& asked) {

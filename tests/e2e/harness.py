@@ -228,5 +228,11 @@ def in_parallel(work, items):
     return results
 
 
+def resident_kib(pid):
+    """What a process holds in memory at this moment."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", file.read()).group(1))
+
+
 def tests_directory():
     return pathlib.Path(__file__).resolve().parent.parent
