@@ -255,6 +255,8 @@ void hear(self_pointer self, batch_news& news) {
   if (!news.token) {
     if (!news.prefilled) return;
     st.scores_told = true;
+    // It was asked to yield meanwhile and is out of the batch: nobody else will say that it has parked.
+    if (st.yielding && !st.context->asked.score_only) return hear_parked(self);
     if (st.granted_tokens < st.prompt->size() && !st.context->asked.score_only) {
       st.stored_tokens = static_cast<std::uint32_t>(st.granted_tokens);
       return grow(self);
