@@ -47,13 +47,6 @@ void finish(const std::vector<std::shared_ptr<recording_listener>>& all) {
   }
 }
 
-double seconds(const engine_status& status, std::string_view name) {
-  for (const auto& [known, value] : status.seconds)
-    if (known == name) return value;
-  FAIL("no time " << name);
-  return 0;
-}
-
 }  // namespace
 
 TEST_CASE("a thousand streams all finish, and those that wait cost little", "[actors]") {
@@ -89,27 +82,4 @@ TEST_CASE("a thousand streams all finish, and those that wait cost little", "[ac
   CHECK(each < 64);
   finish(all);
   WARN(fmt::format("{:.1f} KiB for each of {} that waited (at most {} at a time)", each, waiting, seen));
-}
-
-TEST_CASE("at 64 streams the engine takes little of a step for itself", "[actors]") {
-  INFO("the default model is fetched by ./dev test");
-  REQUIRE(find_model(default_model_name).has_value());
-  auto served = engine::load(options());
-  REQUIRE(served.has_value());
-  std::vector<std::shared_ptr<recording_listener>> all;
-  for (std::uint32_t i = 0; i < 64; ++i) {
-    all.push_back(std::make_shared<recording_listener>());
-    (*served)->submit(request(i, 32, 96), all.back());
-  }
-  finish(all);
-  const auto status = (*served)->status();
-  REQUIRE(status.has_value());
-  const double inside = seconds(*status, "copy") + seconds(*status, "forward") +
-                        seconds(*status, "sample") + seconds(*status, "exchange");
-  const double outside = seconds(*status, "planning") + seconds(*status, "transit");
-  WARN(fmt::format("outside the model runner: {:.2f} % (planning {:.2f} %, messages {:.2f} %)",
-                   100 * outside / (inside + outside),
-                   100 * seconds(*status, "planning") / (inside + outside),
-                   100 * seconds(*status, "transit") / (inside + outside)));
-  CHECK(outside / (inside + outside) < 0.03);
 }
