@@ -3,7 +3,6 @@
 // step has its own pages, so caches are as cold as in a real step. The answer is checked against
 // the scalar kernels before anything is timed.
 #include <sys/mman.h>
-#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -48,6 +47,7 @@ struct options {
                                   {1, 7936, 1}, {1, 0, 512},  {1, 2048, 512}};
   double seconds = 0.5;      // per measurement
   std::uint32_t shared = 0;  // leading positions that all sequences share
+  bool row_independent = false;  // as with compute.batch_invariant
   bool shuffled = false;     // pages in random places instead of one after the other
 };
 
@@ -77,7 +77,10 @@ options parse(int argc, char** argv) {
       value >> o.seconds;
     else if (flag == "--shared")
       value >> o.shared;
-    else if (flag == "--pages") {
+    else if (flag == "--batch-invariant") {
+      value >> item;
+      o.row_independent = item == "on";
+    } else if (flag == "--pages") {
       value >> item;
       if (item != "adjacent" && item != "shuffled") stop("pages are adjacent or shuffled");
       o.shuffled = item == "shuffled";
@@ -128,6 +131,7 @@ class workload {
   workload(const model_shape& shape, kv_type type, const scenario& s, const options& o)
       : shape_(shape),
         scenario_(s),
+        shared_(o.shared),
         layout_(
             kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, type, type).value()) {
     const std::uint32_t pages_each = (s.stored + s.added + 15) / 16;
@@ -184,12 +188,13 @@ class workload {
     return out_;
   }
 
-  // Bytes of rows that a step must read, over all layers.
+  // Bytes of rows that a step must read, over all layers; what is shared counts once.
   double row_bytes() const {
     const double seen = shape_.window == 0 || scenario_.added > 1
                             ? scenario_.stored + scenario_.added
                             : std::min(scenario_.stored + scenario_.added, shape_.window);
-    return seen * scenario_.sequences * static_cast<double>(layout_.token_bytes());
+    const double again = std::min(shared_, scenario_.stored) / 16 * 16 * (scenario_.sequences - 1.0);
+    return (seen * scenario_.sequences - again) * static_cast<double>(layout_.token_bytes());
   }
 
   // Multiplications and additions that a step must do, over all layers.
@@ -208,6 +213,7 @@ class workload {
 
   model_shape shape_;
   scenario scenario_;
+  std::uint32_t shared_;
   kv_layout layout_;
   page_memory pages_;
   std::vector<std::vector<page_id>> tables_;
@@ -224,21 +230,14 @@ struct timing {
   double best;
 };
 
-// One thread's own time does not count what others do on its core meanwhile.
-double seconds_now(bool of_this_thread) {
-  timespec now{};
-  clock_gettime(of_this_thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
 template <class Step>
-timing measure(double budget, bool one_thread, Step step) {
+timing measure(double budget, const arena& threads, Step step) {
   std::vector<double> times;
   const auto start = clock_type::now();
   do {
-    const double begin = seconds_now(one_thread);
+    const double begin = bench::bench_seconds(threads);
     step();
-    times.push_back(seconds_now(one_thread) - begin);
+    times.push_back(bench::bench_seconds(threads) - begin);
   } while (times.size() < 3 ||
            std::chrono::duration<double>(clock_type::now() - start).count() < budget);
   std::sort(times.begin(), times.end());
@@ -266,13 +265,15 @@ int main(int argc, char** argv) {
                                    [&](const auto& m) { return o.model == m.name; });
   if (shape == std::end(models)) stop("unknown model " + o.model);
   arena threads(o.threads);
-  const compute_context context{*kernels, &threads};
+  const compute_context context{*kernels, &threads, o.row_independent};
   std::printf("%s, %zu threads, %s: times are of all %u layers of a step\n", shape->name,
               threads.num_threads(), std::string(isa_name(**kernels)).c_str(), shape->layers);
-  std::printf("memory beyond the caches reads at %.1f GB/s\n",
-              bench::stream_read_limit(threads) / 1e9);
-  std::printf("%-6s %-16s %10s %10s %10s %10s %10s\n", "type", "scenario", "store ms", "attend ms",
-              "best ms", "rows GB/s", "GMAC/s");
+  const double limit = bench::stream_read_limit(threads);
+  const bench::dot_peak dot = bench::dot_product_peak(threads, isa_name(**kernels));
+  std::printf("memory beyond the caches reads at %.1f GB/s; %s does %.0f GMAC/s\n", limit / 1e9,
+              dot.instruction.c_str(), dot.macs_per_second / 1e9);
+  std::printf("%-6s %-16s %10s %10s %10s %10s %6s %10s %6s\n", "type", "scenario", "store ms",
+              "attend ms", "best ms", "rows GB/s", "share", "GMAC/s", "share");
   for (const auto& s : o.scenarios)
     for (const auto& name : o.types) {
       const auto type = parse_kv_type(name);
@@ -281,18 +282,20 @@ int main(int argc, char** argv) {
       work.fill(context);
       check(context, work, *type == kv_type::q8 || *type == kv_type::q4);
       arena::hot awake(threads);
-      const bool alone = threads.num_threads() == 1;
-      const timing storing = measure(o.seconds / 4, alone, [&] {
+      const timing storing = measure(o.seconds / 4, threads, [&] {
         for (std::uint32_t layer = 0; layer < shape->layers; ++layer) work.store(context, layer);
       });
-      const timing attending = measure(o.seconds, alone, [&] {
+      const timing attending = measure(o.seconds, threads, [&] {
         for (std::uint32_t layer = 0; layer < shape->layers; ++layer) work.attend(context, layer);
       });
       const std::string label = std::to_string(s.sequences) + "x" + std::to_string(s.stored) + "+" +
                                 std::to_string(s.added);
-      std::printf("%-6s %-16s %10.3f %10.3f %10.3f %10.2f %10.1f\n", name.c_str(), label.c_str(),
-                  storing.median * 1e3, attending.median * 1e3, attending.best * 1e3,
-                  work.row_bytes() / attending.best / 1e9, work.products() / attending.best / 1e9);
+      const double bytes = work.row_bytes() / attending.best;
+      const double macs = work.products() / attending.best;
+      std::printf("%-6s %-16s %10.3f %10.3f %10.3f %10.2f %5.0f%% %10.1f %5.0f%%\n", name.c_str(),
+                  label.c_str(), storing.median * 1e3, attending.median * 1e3,
+                  attending.best * 1e3, bytes / 1e9, 100 * bytes / limit, macs / 1e9,
+                  100 * macs / std::max(1.0, dot.macs_per_second));
     }
   return 0;
 }

@@ -87,6 +87,7 @@ struct arena::impl {
   // Odd while a guard lives; a worker serves the one value it was started for.
   alignas(cache_line) std::atomic<std::uint64_t> guard{0};
   std::atomic<bool> busy{false};
+  std::uint64_t num_regions = 0;
 
   // What a worker runs. Not checked by TSan: TBB, which is not instrumented, hands it over.
   struct server {
@@ -149,6 +150,10 @@ std::size_t arena::num_threads() const noexcept {
   return impl_->num_threads;
 }
 
+std::uint64_t arena::num_regions() const noexcept {
+  return impl_->num_regions;
+}
+
 void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::size_t)) {
   impl& state = *impl_;
   if (num_chunks <= 1 || state.num_threads == 1) {
@@ -161,6 +166,7 @@ void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::siz
               "arena::parallel is not reentrant and has one owner at a time");
   std::optional<hot> temporary;
   if (!state.is_hot()) temporary.emplace(*this);
+  ++state.num_regions;
   state.num_chunks = num_chunks;
   state.body = body;
   state.call = call;

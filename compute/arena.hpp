@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -24,6 +25,9 @@ class arena {
   arena& operator=(const arena&) = delete;
 
   std::size_t num_threads() const noexcept;
+
+  /// Returns how many regions have gone to several threads so far: each is a barrier. For the owner.
+  std::uint64_t num_regions() const noexcept;
 
   /// Calls body(i) once for every i in [0, num_chunks), on any of the threads, and returns when all
   /// have returned. What chunk i computes must not depend on which thread runs it, so results are
