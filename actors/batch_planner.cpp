@@ -66,7 +66,7 @@ std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t c
 
 void step_aim::observe(double seconds, double allowed) {
   constexpr double lowest = 0.3, highest = 0.85;
-  aim_ = std::clamp(aim_ * (seconds > allowed ? 0.75 : 1.002), lowest, highest);
+  aim_ = std::clamp(aim_ * (seconds > allowed ? 0.75 : 1.001), lowest, highest);
 }
 
 void batch_planner::add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,

@@ -46,7 +46,7 @@ class step_speed {
 
 /// The part of the allowed time that steps with prompts aim at, so that hardly one takes longer than
 /// allowed: one that does lowers it by much, every other raises it by little. Where that settles, about
-/// one step in 150 is too long.
+/// one step in 290 is too long.
 class step_aim {
  public:
   /// Notes a step that was planned to take aim() of `allowed` and took `seconds`.
@@ -54,7 +54,7 @@ class step_aim {
   double aim() const noexcept { return aim_; }
 
  private:
-  double aim_ = 0.7;
+  double aim_ = 0.65;
 };
 
 /// Bounds of one step.
