@@ -85,7 +85,7 @@ class engine {
                             std::shared_ptr<generation_listener> listener) = 0;
   /// Ends a request; its pages are free within one step. Unknown or finished ids are ignored.
   virtual void cancel(request_id id) = 0;
-  /// The caller's buffer for this request is full: it computes nothing more for now, and its pages are
+  /// The caller's buffer for this request is full: it computes nothing until it is resumed, and its pages are
   /// the first to be parked when others need them. Events of steps that are under way still arrive: at
   /// most two tokens per choice. Unknown or finished ids are ignored.
   virtual void pause(request_id id) = 0;

@@ -63,7 +63,7 @@ struct allow_sequence {
   std::uint32_t budget_tokens = 0;
 };
 
-/// A sequence that is not to be computed for now, or may be again: its reader is slow.
+/// A sequence that is not computed while it is held, because its reader is slow.
 struct hold_sequence {
   sequence_id sequence{};
   bool held = false;

@@ -16,6 +16,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+
+#include "compute/tensor_type.hpp"
 
 namespace quire {
 
@@ -91,7 +94,26 @@ struct matmul_kernels {
   /// out = x / sqrt(mean(x^2) + epsilon) * weight, for one row of n values.
   void (*normalize)(const float* x, const float* weight, float epsilon, std::size_t n,
                     float* out) noexcept = nullptr;
+
+  constexpr void set_product(tensor_type type, product_function few) {
+    product[static_cast<std::size_t>(type)] = few;
+  }
+  constexpr void set_wide_product(tensor_type type, product_function many, std::uint16_t rows) {
+    wide_product[static_cast<std::size_t>(type)] = many;
+    wide_rows[static_cast<std::size_t>(type)] = rows;
+  }
 };
+
+/// Calls use(type) for each type whose weights are multiplied with int8 activations, with the type as an
+/// integral constant.
+template <class Use>
+constexpr void for_each_int8_type(Use use) {
+  const auto each = [&use]<tensor_type... Types>() {
+    (use(std::integral_constant<tensor_type, Types>{}), ...);
+  };
+  using enum tensor_type;
+  each.template operator()<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+}
 
 /// Returns whether a product of `type` with `num_rows` rows is a wide one: when there is one, it is
 /// the faster one, and nobody asked for values that do not depend on the number of rows.

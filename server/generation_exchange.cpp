@@ -74,7 +74,7 @@ class http_connection::event_stream {
 // Whom the engine's fairness counts a request for: the API key, else the user that it names, else the
 // address it comes from. The first letters keep the three apart.
 std::string http_connection::counts_for(const http_request& request, const std::string& user) const {
-  if (!request.credential.empty()) return "key " + request.credential;
+  if (!request.authorization.empty()) return "key " + request.authorization;
   if (!user.empty()) return "user " + user;
   error_code unknown;
   const auto peer = stream_.socket().remote_endpoint(unknown);

@@ -45,7 +45,6 @@ http_request describe(const request_parser& parser) {
     request.content_type = std::string(type->value());
   request.authorization = std::string(message[http::field::authorization]);
   request.origin = std::string(message[http::field::origin]);
-  request.credential = std::string(message[http::field::authorization]);
   request.request_id = choose_request_id(message["x-request-id"]);
   request.keep_alive = message.keep_alive();
   request.http_1_0 = message.version() < 11;

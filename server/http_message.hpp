@@ -16,9 +16,8 @@ struct http_request {
   std::string path;    ///< of the target, without query, not decoded
   std::optional<std::string> content_type;
   std::string authorization;  ///< the header's value, or empty
-  std::string origin;      ///< the browser's Origin, or empty
-  std::string credential;  ///< the Authorization header, or empty
-  std::string request_id;  ///< the client's x-request-id, or made
+  std::string origin;         ///< the browser's Origin, or empty
+  std::string request_id;     ///< the client's x-request-id, or made
   std::string body;
   bool keep_alive = true;
   bool http_1_0 = false;  ///< the client knows no chunked bodies

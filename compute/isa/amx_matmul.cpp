@@ -117,28 +117,23 @@ void product(const matmul_task& task) noexcept {
     avx512_vnni_product<Type>(task);
 }
 
-// From how many rows on bfloat16 tiles pay for dequantizing the weights. Reckoned, not measured: a block
-// of 16 outputs x 32 inputs costs about 100 cycles to dequantize and 1 per row to multiply, against 4 to 6
-// cycles per row on int8.
-constexpr std::uint16_t wide_rows = 32;
-
-template <class Tiles, tensor_type... Types>
+template <class Tiles>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   table.int8_instruction = "vpdpbusd zmm, whole groups of 16 rows tdpbssd";
   table.f32_instruction = "vfmadd zmm";
   table.wide_instruction = "tdpbf16ps";
-  const auto put = [&](tensor_type type, auto few, auto many) {
-    table.product[static_cast<std::size_t>(type)] = few;
-    table.wide_product[static_cast<std::size_t>(type)] = many;
-    table.wide_rows[static_cast<std::size_t>(type)] = wide_rows;
-  };
   using core = amx_bf16_core<Tiles>;
-  (put(Types, product<Tiles, Types>, wide_product<core, zmm_bf16_weights<Types>>), ...);
+  for_each_int8_type([&](auto type) {
+    table.set_product(type, product<Tiles, type>);
+    table.set_wide_product(type, wide_product<core, zmm_bf16_weights<type>>, amx_wide_rows);
+  });
+  table.set_product(tensor_type::f32, avx512_f32_product);
+  table.set_product(tensor_type::f16, avx512_f16_product);
+  table.set_product(tensor_type::bf16, avx512_bf16_product);
   using enum tensor_type;
-  put(f32, avx512_f32_product, nullptr);
-  put(f16, avx512_f16_product, wide_product<core, zmm_bf16_weights<f16>>);
-  put(bf16, avx512_bf16_product, wide_product<core, zmm_bf16_weights<bf16>>);
+  table.set_wide_product(f16, wide_product<core, zmm_bf16_weights<f16>>, amx_wide_rows);
+  table.set_wide_product(bf16, wide_product<core, zmm_bf16_weights<bf16>>, amx_wide_rows);
   table.quantize = avx512_quantize;
   table.round_bf16 = avx512_round_bf16;
   table.normalize = avx512_normalize;
@@ -149,13 +144,8 @@ constexpr matmul_kernels make_table() {
 
 }  // namespace
 
-using enum tensor_type;
-constinit const matmul_kernels amx_matmul =
-    make_table<hardware_tiles, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
-               iq4_xs>();
-constinit const matmul_kernels amx_software_matmul =
-    make_table<software_tiles, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
-               iq4_xs>();
+constinit const matmul_kernels amx_matmul = make_table<hardware_tiles>();
+constinit const matmul_kernels amx_software_matmul = make_table<software_tiles>();
 
 }  // namespace quire
 

@@ -121,23 +121,22 @@ void round_bf16(const float* x, std::size_t stride, std::size_t num_rows, std::s
     }
 }
 
-template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   table.int8_instruction = "plain C++";
   table.f32_instruction = "plain C++";
   table.wide_instruction = "plain C++";
-  const auto put = [&](tensor_type type, auto few, auto many) {
-    table.product[static_cast<std::size_t>(type)] = few;
-    table.wide_product[static_cast<std::size_t>(type)] = many;
-    table.wide_rows[static_cast<std::size_t>(type)] = 32;  // as in amx_matmul.cpp
-  };
   using core = amx_bf16_core<software_tiles>;
-  (put(Types, product<Types>, wide_product<core, plain_bf16_weights<Types>>), ...);
+  for_each_int8_type([&](auto type) {
+    table.set_product(type, product<type>);
+    table.set_wide_product(type, wide_product<core, plain_bf16_weights<type>>, amx_wide_rows);
+  });
+  table.set_product(tensor_type::f32, scalar_f32_product);
+  table.set_product(tensor_type::f16, scalar_f16_product);
+  table.set_product(tensor_type::bf16, scalar_bf16_product);
   using enum tensor_type;
-  put(f32, scalar_f32_product, nullptr);
-  put(f16, scalar_f16_product, wide_product<core, plain_bf16_weights<f16>>);
-  put(bf16, scalar_bf16_product, wide_product<core, plain_bf16_weights<bf16>>);
+  table.set_wide_product(f16, wide_product<core, plain_bf16_weights<f16>>, amx_wide_rows);
+  table.set_wide_product(bf16, wide_product<core, plain_bf16_weights<bf16>>, amx_wide_rows);
   table.quantize = scalar_quantize;
   table.round_bf16 = round_bf16;
   table.normalize = scalar_normalize;
@@ -146,8 +145,6 @@ constexpr matmul_kernels make_table() {
 
 }  // namespace
 
-using enum tensor_type;
-constinit const matmul_kernels amx_plain_matmul =
-    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+constinit const matmul_kernels amx_plain_matmul = make_table();
 
 }  // namespace quire

@@ -110,25 +110,19 @@ void avx512_round_bf16(const float* x, std::size_t stride, std::size_t num_rows,
 
 namespace {
 
-template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   table.int8_instruction = "vpdpbusd zmm";
   table.f32_instruction = "vfmadd zmm";
   table.wide_instruction = "vdpbf16ps zmm";
-  ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
-  ((table.long_product[static_cast<std::size_t>(Types)] = avx512_vnni_long_product<Types>), ...);
-  table.long_values = avx512_vnni_long_values;
-  const auto put_float = [&](tensor_type type, auto few, auto many, std::uint16_t rows) {
-    table.product[static_cast<std::size_t>(type)] = few;
-    table.wide_product[static_cast<std::size_t>(type)] = many;
-    table.wide_rows[static_cast<std::size_t>(type)] = rows;
-  };
+  set_vnni_products(table);
+  table.set_product(tensor_type::f32, avx512_f32_product);
+  table.set_product(tensor_type::f16, avx512_f16_product);
+  table.set_product(tensor_type::bf16, avx512_bf16_product);
   using enum tensor_type;
   // Measured on Zen 5, 2048 x 2048: 8 rows take as long either way, F16 a little longer.
-  put_float(f32, avx512_f32_product, nullptr, 0);
-  put_float(f16, avx512_f16_product, wide_product<zmm_bf16_core, zmm_bf16_weights<f16>>, 10);
-  put_float(bf16, avx512_bf16_product, wide_product<zmm_bf16_core, zmm_bf16_weights<bf16>>, 8);
+  table.set_wide_product(f16, wide_product<zmm_bf16_core, zmm_bf16_weights<f16>>, 10);
+  table.set_wide_product(bf16, wide_product<zmm_bf16_core, zmm_bf16_weights<bf16>>, 8);
   table.quantize = avx512_quantize;
   table.round_bf16 = avx512_round_bf16;
   table.normalize = avx512_normalize;
@@ -138,8 +132,7 @@ constexpr matmul_kernels make_table() {
 }  // namespace
 
 using enum tensor_type;
-constinit const matmul_kernels avx512_bf16_matmul =
-    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+constinit const matmul_kernels avx512_bf16_matmul = make_table();
 
 }  // namespace quire
 

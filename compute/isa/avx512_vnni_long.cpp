@@ -1,8 +1,8 @@
 // Products of many rows of int8 activations on AVX-512 VNNI: blocked for the caches.
 //
 // A slice of the inputs of a panel is used for up to 8 groups of 16 rows, whose part of that slice stays in
-// the second-level cache for a run of panels; the sums wait meanwhile. Each output is the same sequence of operations as in avx512_vnni_matmul.cpp, so the
-// results are the same, bit for bit.
+// the second-level cache for a run of panels; the sums wait meanwhile. Each output is the same sequence of
+// operations as in avx512_vnni_matmul.cpp, so the results are the same, bit for bit.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

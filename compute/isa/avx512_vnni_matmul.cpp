@@ -78,17 +78,14 @@ void avx512_vnni_product(const matmul_task& task) noexcept {
 
 namespace {
 
-template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   table.int8_instruction = "vpdpbusd zmm";
   table.f32_instruction = "vfmadd zmm";
-  ((table.product[static_cast<std::size_t>(Types)] = avx512_vnni_product<Types>), ...);
-  ((table.long_product[static_cast<std::size_t>(Types)] = avx512_vnni_long_product<Types>), ...);
-  table.long_values = avx512_vnni_long_values;
-  table.product[static_cast<std::size_t>(tensor_type::f32)] = avx512_f32_product;
-  table.product[static_cast<std::size_t>(tensor_type::f16)] = avx512_f16_product;
-  table.product[static_cast<std::size_t>(tensor_type::bf16)] = avx512_bf16_product;
+  set_vnni_products(table);
+  table.set_product(tensor_type::f32, avx512_f32_product);
+  table.set_product(tensor_type::f16, avx512_f16_product);
+  table.set_product(tensor_type::bf16, avx512_bf16_product);
   table.quantize = avx512_quantize;
   table.normalize = avx512_normalize;
   return table;
@@ -110,8 +107,7 @@ template void avx512_vnni_product<q6_k>(const matmul_task&) noexcept;
 template void avx512_vnni_product<iq4_nl>(const matmul_task&) noexcept;
 template void avx512_vnni_product<iq4_xs>(const matmul_task&) noexcept;
 
-constinit const matmul_kernels avx512_vnni_matmul =
-    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+constinit const matmul_kernels avx512_vnni_matmul = make_table();
 
 }  // namespace quire
 

@@ -19,7 +19,7 @@
 #include <immintrin.h>
 
 #define QUIRE_YMM_TARGET
-#include "compute/isa/ymm_matmul.hpp"
+#include "compute/isa/ymm_table.hpp"
 
 namespace quire {
 
@@ -63,27 +63,11 @@ struct avx_vnni_dot {
   };
 };
 
-template <tensor_type... Types>
-constexpr matmul_kernels make_table() {
-  matmul_kernels table;
-  table.int8_instruction = "vpdpbusd ymm";
-  table.f32_instruction = "vfmadd ymm";
-  ((table.product[static_cast<std::size_t>(Types)] = quantized_product<avx_vnni_dot, Types>), ...);
-  table.product[static_cast<std::size_t>(tensor_type::f32)] = avx2_f32_product;
-  table.product[static_cast<std::size_t>(tensor_type::f16)] = avx2_f16_product;
-  table.product[static_cast<std::size_t>(tensor_type::bf16)] = avx2_bf16_product;
-  table.quantize = avx2_quantize;
-  table.normalize = avx2_normalize;
-  return table;
-}
-
 #undef QUIRE_INLINE
 
 }  // namespace
 
-using enum tensor_type;
-constinit const matmul_kernels avx_vnni_matmul =
-    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+constinit const matmul_kernels avx_vnni_matmul = make_ymm_table<avx_vnni_dot>("vpdpbusd ymm");
 
 }  // namespace quire
 

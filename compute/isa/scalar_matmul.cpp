@@ -107,15 +107,14 @@ void scalar_normalize(const float* x, const float* weight, float epsilon, std::s
 
 namespace {
 
-template <tensor_type... Types>
 constexpr matmul_kernels make_table() {
   matmul_kernels table;
   table.int8_instruction = "plain C++";
   table.f32_instruction = "plain C++";
-  ((table.product[static_cast<std::size_t>(Types)] = scalar_product<Types>), ...);
-  table.product[static_cast<std::size_t>(tensor_type::f32)] = scalar_f32_product;
-  table.product[static_cast<std::size_t>(tensor_type::f16)] = scalar_f16_product;
-  table.product[static_cast<std::size_t>(tensor_type::bf16)] = scalar_bf16_product;
+  for_each_int8_type([&](auto type) { table.set_product(type, scalar_product<type>); });
+  table.set_product(tensor_type::f32, scalar_f32_product);
+  table.set_product(tensor_type::f16, scalar_f16_product);
+  table.set_product(tensor_type::bf16, scalar_bf16_product);
   table.quantize = scalar_quantize;
   table.normalize = scalar_normalize;
   return table;
@@ -137,7 +136,6 @@ template void scalar_product<q6_k>(const matmul_task&) noexcept;
 template void scalar_product<iq4_nl>(const matmul_task&) noexcept;
 template void scalar_product<iq4_xs>(const matmul_task&) noexcept;
 
-constinit const matmul_kernels scalar_matmul =
-    make_table<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+constinit const matmul_kernels scalar_matmul = make_table();
 
 }  // namespace quire

@@ -7,8 +7,6 @@ namespace quire {
 void prefix_sharing::find(std::span<const attention_sequence> sequences,
                           std::uint32_t page_tokens) {
   clear();
-  sequences_ = sequences;
-  page_tokens_ = page_tokens;
   sorted_.clear();
   for (std::uint32_t s = 0; s < sequences.size(); ++s)
     if (sequences[s].num_tokens == 1 && sequences[s].first_position >= grain) sorted_.push_back(s);

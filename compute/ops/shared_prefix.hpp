@@ -47,8 +47,6 @@ class prefix_sharing {
  private:
   void split(std::size_t first, std::size_t last, std::uint32_t begin);
 
-  std::span<const attention_sequence> sequences_;
-  std::uint32_t page_tokens_ = 1;
   std::vector<std::uint32_t> sorted_;  // sequences by their tables
   std::vector<std::uint32_t> common_;  // positions that sorted_[i] and sorted_[i + 1] share
   std::vector<shared_run> runs_;

@@ -75,6 +75,35 @@ TEST_CASE("a request that arrives with a higher priority displaces a lower one",
   engine.require_all_returned();
 }
 
+TEST_CASE("a request asked to yield at the end of its part of a prompt comes back", "[actors]") {
+  // The moment matters, so every moment is tried until the long prompt is past its part.
+  std::uint64_t parks = 0;
+  for (int moment = 0; moment < 60; ++moment) {
+    INFO("after " << moment << " messages");
+    actor_fixture engine({.pages = 160, .park = {400, 0}});
+    generation_request asked;
+    asked.prompt = text_prompt{"who is served first"};
+    asked.max_tokens = 200;
+    asked.priority = 5;
+    const auto first = engine.submit(asked);
+    run_until_deltas(engine, *first.listener, 1);
+    const auto long_one = engine.submit(std::string(600, 'p'), 4);  // begins with half of its prompt
+    for (int i = 0; i < moment; ++i) engine.run_once();
+    asked.prompt = text_prompt{std::string(200, 'q')};
+    asked.max_tokens = 20;
+    const auto urgent = engine.submit(asked);
+    engine.run();
+    for (const auto* one : {&first, &long_one, &urgent}) {
+      REQUIRE(one->listener->ended());
+      CHECK(one->listener->text[0] == one->alone);
+    }
+    CHECK(engine.cache().counts.smaller_offers > 0);
+    parks += engine.cache().counts.parks;
+    engine.require_all_returned();
+  }
+  CHECK(parks > 0);
+}
+
 TEST_CASE("choices that cannot all be there at once come one after the other", "[actors]") {
   actor_fixture engine({.pages = 16});
   generation_request asked;
