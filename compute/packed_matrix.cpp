@@ -1,7 +1,6 @@
 #include "compute/packed_matrix.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <type_traits>
@@ -43,11 +42,16 @@ result<std::size_t> checked_panel_count(const tensor_type_traits& traits, std::s
 
 }  // namespace
 
-void packed_matrix::free_aligned::operator()(std::byte* p) const noexcept { std::free(p); }
-
 result<packed_matrix> packed_matrix::pack(const compute_context& context, tensor_type type,
                                           std::span<const std::byte> blocks, std::size_t rows,
                                           std::size_t cols) {
+  weight_memory own(0);
+  return pack(context, type, blocks, rows, cols, own);
+}
+
+result<packed_matrix> packed_matrix::pack(const compute_context& context, tensor_type type,
+                                          std::span<const std::byte> blocks, std::size_t rows,
+                                          std::size_t cols, weight_memory& memory) {
   const auto* traits = find_tensor_type(static_cast<std::uint32_t>(type));
   if (traits == nullptr || !traits->supported)
     return fail(errc::unsupported, "tensor type " + std::to_string(static_cast<unsigned>(type)) +
@@ -61,17 +65,18 @@ result<packed_matrix> packed_matrix::pack(const compute_context& context, tensor
   matrix.cols_ = cols;
   matrix.type_ = type;
   matrix.size_bytes_ = *num_panels * panel_bytes;
-  matrix.data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, matrix.size_bytes_)));
-  if (matrix.data_ == nullptr)
+  const std::shared_ptr<std::byte[]> packed = memory.take(matrix.size_bytes_);
+  if (packed == nullptr)
     return fail(errc::invalid_argument, "no memory for " + std::to_string(matrix.size_bytes_) +
                                             " bytes of packed weights");
   const std::size_t row_bytes = blocks.size() / rows;
   const auto pack_one = [&](std::size_t panel) {
     const std::size_t first = panel * panel_outputs;
     pack_panel(type, blocks.data() + first * row_bytes, std::min(panel_outputs, rows - first),
-               row_bytes, cols, matrix.data_.get() + panel * panel_bytes);
+               row_bytes, cols, packed.get() + panel * panel_bytes);
   };
   context.threads->parallel(*num_panels, pack_one);
+  matrix.data_ = packed;
   return matrix;
 }
 

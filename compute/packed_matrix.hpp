@@ -8,6 +8,7 @@
 
 #include "compute/context.hpp"
 #include "compute/tensor_type.hpp"
+#include "compute/weight_memory.hpp"
 #include "core/error.hpp"
 
 namespace quire {
@@ -19,7 +20,11 @@ class packed_matrix {
   packed_matrix() = default;
 
   /// Packs a row-major matrix from file blocks, in parallel. cols must be a multiple of the type's
-  /// block size. Errors: invalid_argument (sizes disagree), unsupported (type).
+  /// block size. Errors: invalid_argument (sizes disagree, no memory), unsupported (type).
+  static result<packed_matrix> pack(const compute_context& context, tensor_type type,
+                                    std::span<const std::byte> blocks, std::size_t rows,
+                                    std::size_t cols, weight_memory& memory);
+  /// The same, in memory of its own.
   static result<packed_matrix> pack(const compute_context& context, tensor_type type,
                                     std::span<const std::byte> blocks, std::size_t rows,
                                     std::size_t cols);
@@ -37,10 +42,7 @@ class packed_matrix {
   void unpack_row(std::size_t row, std::span<float> out) const noexcept;
 
  private:
-  struct free_aligned {
-    void operator()(std::byte* p) const noexcept;
-  };
-  std::unique_ptr<std::byte[], free_aligned> data_;
+  std::shared_ptr<const std::byte[]> data_;
   std::size_t size_bytes_ = 0;
   std::size_t rows_ = 0;
   std::size_t cols_ = 0;

@@ -44,7 +44,7 @@ class tensor_loader {
     auto packed =
         packed_matrix::pack(*context_, static_cast<tensor_type>(tensor->type_number),
                             file_->data(*tensor), static_cast<std::size_t>(rows),
-                            static_cast<std::size_t>(cols));
+                            static_cast<std::size_t>(cols), memory_);
     if (!packed) {
       note(packed.error().code, fmt::format("tensor {}: {}", name, packed.error().message));
       return;
@@ -108,6 +108,7 @@ class tensor_loader {
   }
 
   const compute_context* context_;
+  weight_memory memory_;
   const gguf_file* file_;
   const load_progress* progress_;
   std::unordered_set<std::string_view> taken_;
