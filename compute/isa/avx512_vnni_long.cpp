@@ -61,9 +61,7 @@ void multiply_slice(panel_cursor at, std::size_t panel_bytes, std::size_t blocks
     prefetch<Type>(at, panel_bytes);
     weight_block w;
     unpack<Type>(at, w);
-#pragma GCC unroll 16
-    for (int row = 0; row < rows; ++row)
-      sums[row] = add_row<Type, rows>(sums[row], w, main, halves, row);
+    add_rows<Type, rows>(sums, w, main, halves);
     at.codes += code_stride_of(Type);
     at.subs += sub_stride_of(Type);
     if (scale_blocks == 1 || b % scale_blocks == scale_blocks - 1) at.scales += scale_stride_of(Type);

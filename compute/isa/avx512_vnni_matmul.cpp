@@ -50,9 +50,7 @@ void multiply_panels(const matmul_task& task) noexcept {
       prefetch<Type>(at, task.panel_bytes);
       weight_block w;
       unpack<Type>(at, w);
-#pragma GCC unroll 16
-      for (int row = 0; row < Rows; ++row)
-        sums[row] = add_row<Type, Rows>(sums[row], w, main, halves, row);
+      add_rows<Type, Rows>(sums, w, main, halves);
       at.codes += code_stride_of(Type);
       at.subs += sub_stride_of(Type);
       if (scale_blocks == 1 || b % scale_blocks == scale_blocks - 1)
