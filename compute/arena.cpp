@@ -80,7 +80,7 @@ struct arena::impl {
   // The open region: written by the owner while unclaimed is 0, read only by holders of a claim.
   std::size_t num_chunks = 0;
   void* body = nullptr;
-  void (*call)(void*, std::size_t) = nullptr;
+  call_function call = nullptr;
 
   alignas(cache_line) std::atomic<std::size_t> unclaimed{0};
   alignas(cache_line) std::atomic<std::size_t> finished{0};
@@ -93,18 +93,21 @@ struct arena::impl {
   struct server {
     impl* state;
     std::uint64_t mine;
-    __attribute__((no_sanitize("thread"))) void operator()() const noexcept { state->serve(mine); }
+    // TBB gives the first place to a caller, so a worker's is never the owner's 0.
+    __attribute__((no_sanitize("thread"))) void operator()() const noexcept {
+      state->serve(mine, static_cast<std::size_t>(tbb::this_task_arena::current_thread_index()));
+    }
   };
 
   // Runs chunks until none is unclaimed; returns how many it ran.
-  std::size_t run_chunks() noexcept {
+  std::size_t run_chunks(std::size_t thread) noexcept {
     std::size_t ran = 0;
     std::size_t left = unclaimed.load(std::memory_order_relaxed);
     while (left != 0) {
       if (!unclaimed.compare_exchange_weak(left, left - 1, std::memory_order_acquire,
                                            std::memory_order_relaxed))
         continue;
-      call(body, num_chunks - left);
+      call(body, num_chunks - left, thread);
       finished.fetch_add(1, std::memory_order_release);
       ++ran;
       left = unclaimed.load(std::memory_order_relaxed);
@@ -112,10 +115,11 @@ struct arena::impl {
     return ran;
   }
 
-  void serve(std::uint64_t mine) noexcept {
+  void serve(std::uint64_t mine, std::size_t thread) noexcept {
     waiter idle;
     while (guard.load(std::memory_order_acquire) == mine) {
-      if (run_chunks() != 0)
+      QUIRE_CHECK(thread > 0 && thread < num_threads, "a worker of an arena has a place of its own");
+      if (run_chunks(thread) != 0)
         idle.reset();
       else
         idle.wait();
@@ -154,11 +158,11 @@ std::uint64_t arena::num_regions() const noexcept {
   return impl_->num_regions;
 }
 
-void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::size_t)) {
+void arena::run(std::size_t num_chunks, void* body, call_function call) {
   impl& state = *impl_;
   if (num_chunks <= 1 || state.num_threads == 1) {
     [&]() noexcept {
-      for (std::size_t i = 0; i < num_chunks; ++i) call(body, i);
+      for (std::size_t i = 0; i < num_chunks; ++i) call(body, i, 0);
     }();
     return;
   }
@@ -172,7 +176,7 @@ void arena::run(std::size_t num_chunks, void* body, void (*call)(void*, std::siz
   state.call = call;
   state.finished.store(0, std::memory_order_relaxed);
   state.unclaimed.store(num_chunks, std::memory_order_release);
-  state.run_chunks();
+  state.run_chunks(0);
   waiter others;
   while (state.finished.load(std::memory_order_acquire) != num_chunks) others.wait();
   temporary.reset();

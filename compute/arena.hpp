@@ -32,12 +32,19 @@ class arena {
   /// Calls body(i) once for every i in [0, num_chunks), on any of the threads, and returns when all
   /// have returned. What chunk i computes must not depend on which thread runs it, so results are
   /// deterministic. body must be noexcept in effect (an exception aborts). With one thread or one
-  /// chunk it runs on the caller without synchronization. Not reentrant.
+  /// chunk it runs on the caller without synchronization. Not reentrant. A body may take the number
+  /// of the thread too, body(i, thread), below num_threads(): two chunks that run at the same time are
+  /// told different ones.
   template <class Body>
   void parallel(std::size_t num_chunks, Body&& body) {
     using body_type = std::remove_reference_t<Body>;
     run(num_chunks, const_cast<void*>(static_cast<const void*>(std::addressof(body))),
-        [](void* b, std::size_t i) { (*static_cast<body_type*>(b))(i); });
+        [](void* b, std::size_t i, [[maybe_unused]] std::size_t thread) {
+          if constexpr (std::is_invocable_v<body_type&, std::size_t, std::size_t>)
+            (*static_cast<body_type*>(b))(i, thread);
+          else
+            (*static_cast<body_type*>(b))(i);
+        });
   }
 
   /// Keeps the workers awake between regions while it lives: hold one around an engine step.
@@ -54,7 +61,8 @@ class arena {
 
  private:
   struct impl;
-  void run(std::size_t num_chunks, void* body, void (*call)(void*, std::size_t));
+  using call_function = void (*)(void* body, std::size_t chunk, std::size_t thread);
+  void run(std::size_t num_chunks, void* body, call_function call);
   std::unique_ptr<impl> impl_;
 };
 

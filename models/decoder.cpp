@@ -10,49 +10,124 @@
 
 namespace quire {
 
+namespace {
+
+/// How many rows a thread takes through the products of a layer at once. At most so many that what lies
+/// between the products stays in its cache; fewer than the least are cheaper when all threads take the same
+/// rows and share the weights. Weights beyond the shared cache are read by each thread for itself, so then
+/// each reading must serve more rows. Measured on Zen 5 with 32 MiB of third-level cache.
+struct block_rows {
+  std::size_t least;
+  std::size_t most;
+};
+constexpr std::size_t cached_layer_bytes = std::size_t{8} << 20;
+constexpr block_rows with_cached_weights{8, 32};
+constexpr block_rows with_large_weights{32, 64};
+
+std::size_t bytes_of(const layer_weights& w) {
+  std::size_t bytes = 0;
+  for (const packed_matrix* matrix : w.matrices()) bytes += matrix->size_bytes();
+  return bytes;
+}
+
+/// Returns room for n floats, whose values are not kept.
+float* room(std::vector<float>& buffer, std::size_t n) {
+  if (buffer.size() < n) buffer.resize(n);
+  return buffer.data();
+}
+
+}  // namespace
+
 decoder::decoder(const compute_context& context, const model_config& config,
                  const model_weights& weights)
-    : context_(context), config_(&config), weights_(&weights), angles_(config.ropes.size()) {}
+    : context_(context),
+      one_thread_(std::make_unique<arena>(1)),
+      config_(&config),
+      weights_(&weights),
+      large_weights_(std::any_of(weights.layers.begin(), weights.layers.end(),
+                                 [](const layer_weights& w) { return bytes_of(w) > cached_layer_bytes; })),
+      workspaces_(context.threads->num_threads()),
+      angles_(config.ropes.size()) {}
 
 std::span<const float> decoder::forward(const token_batch& batch, std::byte* pages,
                                         const kv_layout& layout) {
   num_rows_ = batch.tokens.size();
   fill_positions(batch.sequences);
   sharing_.find(batch.sequences, layout.page_tokens);
-  embed(batch.tokens);
-  for (std::uint32_t i = 0; i < config_->layers.size(); ++i) {
-    const layer_weights& w = weights_->layers[i];
-    attention_block(config_->layers[i], w, {pages, &layout, i}, batch.sequences);
+  const model_config& c = *config_;
+  room(x_, num_rows_ * c.width);
+  room(qkv_, num_rows_ * qkv_stride());
+  room(attended_, num_rows_ * c.heads * c.head_dim);
+  const auto kv_of = [&](std::uint32_t layer) { return paged_kv{pages, &layout, layer}; };
+  const auto num_layers = static_cast<std::uint32_t>(c.layers.size());
+
+  over_rows([&](const compute_context& context, row_block rows, workspace& space) {
+    embed(batch.tokens, rows);
+    before_attention(context, kv_of(0), batch.sequences, rows, space);
+  });
+  for (std::uint32_t layer = 0; layer < num_layers; ++layer) {
+    attend(kv_of(layer), batch.sequences);
+    const bool last = layer + 1 == num_layers;
     // After the last attention only the wanted rows matter.
-    if (i + 1 == config_->layers.size()) keep_rows(batch.output_rows);
+    if (last) keep_rows(batch.output_rows);
     if (num_rows_ == 0) return {};
-    feed_forward_block(w);
+    over_rows([&](const compute_context& context, row_block rows, workspace& space) {
+      after_attention(context, weights_->layers[layer], rows, space);
+      if (!last) before_attention(context, kv_of(layer + 1), batch.sequences, rows, space);
+    });
   }
-  rmsnorm(context_, x_.data(), num_rows_, config_->width, weights_->output_norm,
-          config_->rms_epsilon, x_.data(), config_->width);
-  return {x_.data(), num_rows_ * config_->width};
+  rmsnorm(context_, x_.data(), num_rows_, c.width, weights_->output_norm, c.rms_epsilon, x_.data(),
+          c.width);
+  return {x_.data(), num_rows_ * c.width};
 }
 
 void decoder::drop_scratch() noexcept {
   prepared_ = {};
-  for (std::vector<float>* buffer :
-       {&x_, &normed_, &qkv_, &attended_, &gate_, &up_, &branch_})
-    *buffer = {};
+  for (workspace& space : workspaces_) space = {};
+  for (std::vector<float>* buffer : {&x_, &qkv_, &attended_}) *buffer = {};
 }
 
 void decoder::project(std::span<const float> hidden, std::size_t num_rows,
                       std::span<float> logits) {
   QUIRE_CHECK(hidden.size() == num_rows * config_->width, "hidden states are (num_rows, width)");
   QUIRE_CHECK(logits.size() == num_rows * config_->vocabulary, "logits are (num_rows, vocabulary)");
-  prepared_.prepare(context_, hidden.data(), num_rows, config_->width, config_->width);
-  const matmul_target target{&weights_->output_layer(), logits.data(), config_->vocabulary, false};
+  const packed_matrix& output = weights_->output_layer();
+  const packed_matrix* const weights[] = {&output};
+  prepared_.prepare(context_, hidden.data(), num_rows, config_->width, config_->width, weights);
+  const matmul_target target{&output, logits.data(), config_->vocabulary, false};
   matmul(context_, prepared_, {&target, 1});
 }
 
-void decoder::embed(std::span<const token_id> tokens) {
+std::size_t decoder::qkv_stride() const noexcept {
+  return (std::size_t{config_->heads} + 2 * config_->kv_heads) * config_->head_dim;
+}
+
+std::size_t decoder::num_blocks() const noexcept {
+  const std::size_t threads = context_.threads->num_threads();
+  const block_rows rows = large_weights_ ? with_large_weights : with_cached_weights;
+  if (num_rows_ < threads * rows.least) return 1;
+  for (const layer_weights& w : weights_->layers)
+    for (const packed_matrix* matrix : w.matrices())
+      if (dequantizes_first(context_, *matrix, num_rows_)) return 1;
+  // The same number for each thread.
+  return (num_rows_ + threads * rows.most - 1) / (threads * rows.most) * threads;
+}
+
+template <class Body>
+void decoder::over_rows(Body&& body) {
+  const std::size_t blocks = num_blocks();
+  if (blocks == 1) return body(context_, row_block{0, num_rows_}, workspaces_[0]);
+  compute_context alone = context_;
+  alone.threads = one_thread_.get();
+  context_.threads->parallel(blocks, [&](std::size_t block, std::size_t thread) {
+    const std::size_t first = block * num_rows_ / blocks;
+    body(alone, row_block{first, (block + 1) * num_rows_ / blocks - first}, workspaces_[thread]);
+  });
+}
+
+void decoder::embed(std::span<const token_id> tokens, row_block rows) {
   const std::size_t width = config_->width;
-  x_.resize(tokens.size() * width);
-  for (std::size_t row = 0; row < tokens.size(); ++row) {
+  for (std::size_t row = rows.first; row < rows.first + rows.count; ++row) {
     const std::span<float> out(x_.data() + row * width, width);
     weights_->embedding.unpack_row(to_index(tokens[row]), out);
     if (config_->embedding_scale != 1.0f)
@@ -97,89 +172,123 @@ void decoder::extend_rope(std::uint32_t num_positions) {
   num_angles_ = until;
 }
 
-void decoder::attention_block(const layer_config& layer, const layer_weights& w,
-                              const paged_kv& kv, std::span<const attention_sequence> sequences) {
+// Normalizes rows, projects them to queries, keys and values, and stores the latter two.
+void decoder::before_attention(const compute_context& context, const paged_kv& kv,
+                               std::span<const attention_sequence> sequences, row_block rows,
+                               workspace& space) {
   const model_config& c = *config_;
-  const std::size_t q_dim = std::size_t{c.heads} * c.head_dim;
-  const std::size_t kv_dim = std::size_t{c.kv_heads} * c.head_dim;
-  const std::size_t stride = q_dim + 2 * kv_dim;
-  normed_.resize(num_rows_ * c.width);
-  qkv_.resize(num_rows_ * stride);
-  attended_.resize(num_rows_ * q_dim);
-  float* q = qkv_.data();
-  float* k = q + q_dim;
-  float* v = k + kv_dim;
+  const layer_config& layer = c.layers[kv.layer];
+  const layer_weights& w = weights_->layers[kv.layer];
+  const std::size_t stride = qkv_stride();
+  float* q = qkv_.data() + rows.first * stride;
+  float* k = q + std::size_t{c.heads} * c.head_dim;
+  float* v = k + std::size_t{c.kv_heads} * c.head_dim;
 
-  prepared_.prepare_rmsnorm(context_, x_.data(), num_rows_, c.width, w.attention_norm,
-                            c.rms_epsilon, normed_.data());
+  const packed_matrix* const weights[] = {&w.q, &w.k, &w.v};
+  space.prepared.prepare_rmsnorm(context, x_.data() + rows.first * c.width, rows.count, c.width,
+                                 w.attention_norm, c.rms_epsilon,
+                                 room(space.normed, rows.count * c.width), weights);
   const matmul_target projections[] = {
       {&w.q, q, stride, false}, {&w.k, k, stride, false}, {&w.v, v, stride, false}};
-  matmul(context_, prepared_, projections);
+  matmul(context, space.prepared, projections);
 
   if (c.qk_norm) {
     // Heads lie head_dim apart within a row, rows lie `stride` apart: one call per head index.
     for (std::uint32_t h = 0; h < c.heads; ++h)
-      rmsnorm(context_, q + h * c.head_dim, num_rows_, stride, w.q_norm, c.rms_epsilon,
+      rmsnorm(context, q + h * c.head_dim, rows.count, stride, w.q_norm, c.rms_epsilon,
               q + h * c.head_dim, stride);
     for (std::uint32_t h = 0; h < c.kv_heads; ++h)
-      rmsnorm(context_, k + h * c.head_dim, num_rows_, stride, w.k_norm, c.rms_epsilon,
+      rmsnorm(context, k + h * c.head_dim, rows.count, stride, w.k_norm, c.rms_epsilon,
               k + h * c.head_dim, stride);
   }
   // Queries and keys lie side by side, so one call rotates both.
   const rope_angles& angles = angles_[layer.rope];
-  rope(context_, {angles.cosines, angles.sines, c.rope_dim, c.pairs}, q, num_rows_, stride,
-       c.heads + c.kv_heads, c.head_dim, positions_);
+  rope(context, {angles.cosines, angles.sines, c.rope_dim, c.pairs}, q, rows.count, stride,
+       c.heads + c.kv_heads, c.head_dim, std::span(positions_).subspan(rows.first, rows.count));
 
-  store_kv(context_, kv, sequences, k, v, stride);
+  space.parts.clear();
+  for (const attention_sequence& sequence : sequences) {
+    const std::size_t first = std::max<std::size_t>(sequence.first_row, rows.first);
+    const std::size_t last = std::min<std::size_t>(sequence.first_row + sequence.num_tokens,
+                                                   rows.first + rows.count);
+    if (first >= last) continue;
+    attention_sequence part = sequence;
+    part.first_position += static_cast<std::uint32_t>(first - sequence.first_row);
+    part.num_tokens = static_cast<std::uint32_t>(last - first);
+    part.first_row = static_cast<std::uint32_t>(first - rows.first);
+    space.parts.push_back(part);
+  }
+  store_kv(context, kv, space.parts, k, v, stride);
+}
+
+void decoder::attend(const paged_kv& kv, std::span<const attention_sequence> sequences) {
+  const model_config& c = *config_;
   attention(context_, {.kv = kv,
                        .sequences = sequences,
-                       .q = q,
-                       .q_stride = stride,
+                       .q = qkv_.data(),
+                       .q_stride = qkv_stride(),
                        .out = attended_.data(),
-                       .out_stride = q_dim,
+                       .out_stride = std::size_t{c.heads} * c.head_dim,
                        .num_heads = c.heads,
                        .scale = c.attention_scale,
                        .sharing = &sharing_,
-                       .window = layer.window});
-  prepared_.prepare(context_, attended_.data(), num_rows_, q_dim, q_dim);
-  add_to_residual(w.attention_out, w.post_attention_norm);
+                       .window = c.layers[kv.layer].window});
 }
 
-void decoder::feed_forward_block(const layer_weights& w) {
+// Adds what attention found and then the feed-forward network's answer to the residual stream.
+void decoder::after_attention(const compute_context& context, const layer_weights& w, row_block rows,
+                              workspace& space) {
   const model_config& c = *config_;
-  gate_.resize(num_rows_ * c.feed_forward);
-  up_.resize(num_rows_ * c.feed_forward);
-  prepared_.prepare_rmsnorm(context_, x_.data(), num_rows_, c.width, w.feed_forward_norm,
-                            c.rms_epsilon, normed_.data());
-  const matmul_target projections[] = {{&w.gate, gate_.data(), c.feed_forward, false},
-                                       {&w.up, up_.data(), c.feed_forward, false}};
-  matmul(context_, prepared_, projections);
-  gated(context_, c.gate, gate_.data(), up_.data(), num_rows_, c.feed_forward, gate_.data());
-  prepared_.prepare(context_, gate_.data(), num_rows_, c.feed_forward, c.feed_forward);
-  add_to_residual(w.down, w.post_feed_forward_norm);
+  const std::size_t q_dim = std::size_t{c.heads} * c.head_dim;
+  float* x = x_.data() + rows.first * c.width;
+  const packed_matrix* const attention_out[] = {&w.attention_out};
+  space.prepared.prepare(context, attended_.data() + rows.first * q_dim, rows.count, q_dim, q_dim,
+                         attention_out);
+  add_product(context, w.attention_out, w.post_attention_norm, x, rows.count, space);
+
+  float* gate = room(space.gate, rows.count * c.feed_forward);
+  float* up = room(space.up, rows.count * c.feed_forward);
+  const packed_matrix* const gate_and_up[] = {&w.gate, &w.up};
+  space.prepared.prepare_rmsnorm(context, x, rows.count, c.width, w.feed_forward_norm,
+                                 c.rms_epsilon, room(space.normed, rows.count * c.width),
+                                 gate_and_up);
+  const matmul_target projections[] = {{&w.gate, gate, c.feed_forward, false},
+                                       {&w.up, up, c.feed_forward, false}};
+  matmul(context, space.prepared, projections);
+  gated(context, c.gate, gate, up, rows.count, c.feed_forward, gate);
+  const packed_matrix* const down[] = {&w.down};
+  space.prepared.prepare(context, gate, rows.count, c.feed_forward, c.feed_forward, down);
+  add_product(context, w.down, w.post_feed_forward_norm, x, rows.count, space);
 }
 
 // x += weights * prepared, through a norm where the architecture has one there.
-void decoder::add_to_residual(const packed_matrix& weights, std::span<const float> post_norm) {
+void decoder::add_product(const compute_context& context, const packed_matrix& weights,
+                          std::span<const float> post_norm, float* x, std::size_t num_rows,
+                          workspace& space) {
   const std::size_t width = config_->width;
   if (post_norm.empty()) {
-    const matmul_target target{&weights, x_.data(), width, true};
-    matmul(context_, prepared_, {&target, 1});
+    const matmul_target target{&weights, x, width, true};
+    matmul(context, space.prepared, {&target, 1});
     return;
   }
-  branch_.resize(num_rows_ * width);
-  const matmul_target target{&weights, branch_.data(), width, false};
-  matmul(context_, prepared_, {&target, 1});
-  rmsnorm(context_, branch_.data(), num_rows_, width, post_norm, config_->rms_epsilon,
-          branch_.data(), width);
-  add(context_, x_.data(), branch_.data(), num_rows_ * width);
+  float* branch = room(space.branch, num_rows * width);
+  const matmul_target target{&weights, branch, width, false};
+  matmul(context, space.prepared, {&target, 1});
+  rmsnorm(context, branch, num_rows, width, post_norm, config_->rms_epsilon, branch, width);
+  add(context, x, branch, num_rows * width);
 }
 
 void decoder::keep_rows(std::span<const std::uint32_t> rows) {
   const std::size_t width = config_->width;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    if (rows[i] != i)
-      std::memmove(x_.data() + i * width, x_.data() + rows[i] * width, width * sizeof(float));
+  const std::size_t q_dim = std::size_t{config_->heads} * config_->head_dim;
+  const auto move = [&](std::vector<float>& of, std::size_t to, std::size_t cols) {
+    if (rows[to] != to)
+      std::memmove(of.data() + to * cols, of.data() + rows[to] * cols, cols * sizeof(float));
+  };
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    move(x_, i, width);
+    move(attended_, i, q_dim);
+  }
   num_rows_ = rows.size();
 }
 

@@ -4,7 +4,9 @@
 // that its block table names. The decoder owns scratch only: no sequence state.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -44,28 +46,53 @@ class decoder {
   void project(std::span<const float> hidden, std::size_t num_rows, std::span<float> logits);
 
  private:
-  void embed(std::span<const token_id> tokens);
+  /// What a thread needs to take rows through the products of a layer. Grows, and stays.
+  struct workspace {
+    activations prepared;                   // input of the next product
+    std::vector<float> normed;              // (rows, width)
+    std::vector<float> gate;                // (rows, feed_forward)
+    std::vector<float> up;                  // (rows, feed_forward)
+    std::vector<float> branch;              // (rows, width), before a sandwich norm
+    std::vector<attention_sequence> parts;  // what these rows are of the step's sequences
+  };
+  struct row_block {
+    std::size_t first = 0;
+    std::size_t count = 0;
+  };
+
+  std::size_t qkv_stride() const noexcept;
+  std::size_t num_blocks() const noexcept;
+  /// Calls body(context, rows, workspace) for blocks that cover the rows: for each on one thread when
+  /// there are enough, else once, with all threads.
+  template <class Body>
+  void over_rows(Body&& body);
+
+  void embed(std::span<const token_id> tokens, row_block rows);
   void fill_positions(std::span<const attention_sequence> sequences);
-  void attention_block(const layer_config& layer, const layer_weights& w, const paged_kv& kv,
-                       std::span<const attention_sequence> sequences);
-  void feed_forward_block(const layer_weights& w);
-  void keep_rows(std::span<const std::uint32_t> rows);
-  void add_to_residual(const packed_matrix& weights, std::span<const float> post_norm);
   void extend_rope(std::uint32_t num_positions);
+  void before_attention(const compute_context& context, const paged_kv& kv,
+                        std::span<const attention_sequence> sequences, row_block rows,
+                        workspace& space);
+  void attend(const paged_kv& kv, std::span<const attention_sequence> sequences);
+  void after_attention(const compute_context& context, const layer_weights& w, row_block rows,
+                       workspace& space);
+  void add_product(const compute_context& context, const packed_matrix& weights,
+                   std::span<const float> post_norm, float* x, std::size_t num_rows,
+                   workspace& space);
+  void keep_rows(std::span<const std::uint32_t> rows);
 
   compute_context context_;
+  std::unique_ptr<arena> one_thread_;    // where a thread's own block is computed
   const model_config* config_;
   const model_weights* weights_;
+  bool large_weights_;                   // a layer's do not stay in a cache
   std::size_t num_rows_ = 0;             // rows in x_ now
   prefix_sharing sharing_;               // of the step's sequences
-  activations prepared_;                 // input of the next product
+  activations prepared_;                 // input of the output layer
+  std::vector<workspace> workspaces_;    // one per thread
   std::vector<float> x_;                 // (num_rows, width): the residual stream
-  std::vector<float> normed_;            // (num_rows, width)
   std::vector<float> qkv_;               // (num_rows, q_dim + 2 kv_dim)
   std::vector<float> attended_;          // (num_rows, q_dim)
-  std::vector<float> gate_;              // (num_rows, feed_forward)
-  std::vector<float> up_;                // (num_rows, feed_forward)
-  std::vector<float> branch_;            // (num_rows, width), before a sandwich norm
   std::vector<std::uint32_t> positions_; // (num_rows)
   struct rope_angles {
     std::vector<float> cosines;          // (num_positions, rope_dim / 2)

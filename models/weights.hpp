@@ -1,6 +1,7 @@
 // A model's weights, packed for the kernels in use.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -29,6 +30,10 @@ struct layer_weights {
   packed_matrix up;                        // (feed_forward, width)
   packed_matrix down;                      // (width, feed_forward)
   std::vector<float> post_feed_forward_norm;  // (width)
+
+  std::array<const packed_matrix*, 7> matrices() const noexcept {
+    return {&q, &k, &v, &attention_out, &gate, &up, &down};
+  }
 };
 
 struct model_weights {

@@ -25,6 +25,11 @@ constexpr std::size_t tile_bytes = 512 * 1024;
 
 constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return (a + b - 1) / b; }
 
+bool takes_wide(const compute_context& context, tensor_type type, std::size_t num_rows) noexcept {
+  return uses_wide(*context.kernels->matmul, static_cast<std::size_t>(type), num_rows,
+                   context.row_independent);
+}
+
 /// Returns how many chunks work of `cycles` is worth on the context's threads.
 std::size_t worthwhile_chunks(const compute_context& context, std::size_t cycles) noexcept {
   const std::size_t threads = context.threads->num_threads();
@@ -58,9 +63,7 @@ split plan(const compute_context& context, const activations& x,
   bool any_wide = false;
   std::size_t block_cycles = 0;  // of 32 inputs of all panels
   for (const matmul_target& target : targets) {
-    const bool wide =
-        uses_wide(*context.kernels->matmul, static_cast<std::size_t>(target.weights->type()),
-                  x.num_rows(), context.row_independent);
+    const bool wide = takes_wide(context, target.weights->type(), x.num_rows());
     s.num_panels += panels_of(target);
     block_cycles += panels_of(target) *
                     (wide ? wide_unpack_cycles + x.num_rows() * wide_row_cycles
@@ -103,7 +106,7 @@ void multiply(const compute_context& context, const activations& x, const matmul
   task.add = target.add;
   const std::size_t first_row = first_group * group_rows;
   const std::size_t num_rows = std::min(last_group * group_rows, x.num_rows()) - first_row;
-  const bool wide = uses_wide(kernels, type, x.num_rows(), context.row_independent);
+  const bool wide = takes_wide(context, weights.type(), x.num_rows());
   if (wide || (kernels.long_product[type] != nullptr && num_rows >= group_rows &&
                num_rows * x.cols() >= kernels.long_values)) {
     task.num_rows = num_rows;
@@ -145,16 +148,18 @@ struct needed_forms {
   bool bf16 = false;
 };
 
-needed_forms forms_for(const compute_context& context, std::size_t num_rows) noexcept {
+needed_forms forms_for(const compute_context& context, std::size_t num_rows,
+                       consumers weights) noexcept {
   needed_forms needed;
-  for (const tensor_type_traits& traits : tensor_types()) {
-    const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(traits.type),
-                                num_rows, context.row_independent);
-    if (wide)
+  const auto note = [&](tensor_type type) {
+    if (takes_wide(context, type, num_rows))
       needed.bf16 = true;
-    else if (!is_float(traits.type))
+    else if (!is_float(type))
       needed.q8 = true;
-  }
+  };
+  if (weights.empty())
+    for (const tensor_type_traits& traits : tensor_types()) note(traits.type);
+  for (const packed_matrix* matrix : weights) note(matrix->type());
   return needed;
 }
 
@@ -162,10 +167,11 @@ needed_forms forms_for(const compute_context& context, std::size_t num_rows) noe
 
 void activations::free_aligned::operator()(std::byte* p) const noexcept { std::free(p); }
 
-void activations::reserve(const compute_context& context, std::size_t num_rows, std::size_t cols) {
+void activations::reserve(const compute_context& context, std::size_t num_rows, std::size_t cols,
+                          consumers weights) {
   num_rows_ = num_rows;
   cols_ = cols;
-  needed_forms needed = forms_for(context, num_rows);
+  needed_forms needed = forms_for(context, num_rows, weights);
   if (cols % block_cols != 0) needed.q8 = false;  // no quantized matrix has such a width
   const std::size_t num_groups = divide_up(num_rows, group_rows);
   const auto aligned = [](std::size_t bytes) { return divide_up(bytes, 64) * 64; };
@@ -193,8 +199,8 @@ void activations::encode_group(const compute_context& context, std::size_t group
 }
 
 void activations::prepare(const compute_context& context, const float* x, std::size_t num_rows,
-                          std::size_t cols, std::size_t stride) {
-  reserve(context, num_rows, cols);
+                          std::size_t cols, std::size_t stride, consumers weights) {
+  reserve(context, num_rows, cols, weights);
   f32 = x;
   f32_stride = stride;
   if (q8 == nullptr && bf16 == nullptr) return;
@@ -204,9 +210,9 @@ void activations::prepare(const compute_context& context, const float* x, std::s
 void activations::prepare_rmsnorm(const compute_context& context, const float* x,
                                   std::size_t num_rows, std::size_t cols,
                                   std::span<const float> weight, float epsilon,
-                                  float* normalized) {
+                                  float* normalized, consumers weights) {
   QUIRE_CHECK(weight.size() == cols, "prepare_rmsnorm: weight and row differ in length");
-  reserve(context, num_rows, cols);
+  reserve(context, num_rows, cols, weights);
   f32 = normalized;
   f32_stride = cols;
   const matmul_kernels& kernels = *context.kernels->matmul;
@@ -224,8 +230,7 @@ void matmul(const compute_context& context, const activations& x,
   for (const matmul_target& target : targets) {
     QUIRE_CHECK(target.weights->cols() == x.cols(), "matmul: activations of another width");
     const tensor_type type = target.weights->type();
-    const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(type),
-                                x.num_rows(), context.row_independent);
+    const bool wide = takes_wide(context, type, x.num_rows());
     QUIRE_CHECK(wide ? x.bf16 != nullptr : x.q8 != nullptr || is_float(type),
                 "matmul: activations were prepared for other kernels");
   }
@@ -246,6 +251,11 @@ void matmul(const compute_context& context, const activations& x,
       begin = end;
     }
   });
+}
+
+bool dequantizes_first(const compute_context& context, const packed_matrix& weights,
+                       std::size_t num_rows) noexcept {
+  return takes_wide(context, weights.type(), num_rows);
 }
 
 }  // namespace quire

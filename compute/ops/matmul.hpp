@@ -10,6 +10,9 @@
 
 namespace quire {
 
+/// The matrices that activations will be multiplied with; none named: any may come.
+using consumers = std::span<const packed_matrix* const>;
+
 /// Activation rows prepared once for any number of matrices, in the forms that the kernels take for so
 /// many rows: f32, int8 with a scale and a sum per 32 values, bfloat16. Keeps its memory between uses.
 class activations {
@@ -18,13 +21,13 @@ class activations {
   /// referenced, not copied: they must live until the products are done. Runs in parallel when there
   /// are enough rows to be worth it.
   void prepare(const compute_context& context, const float* x, std::size_t num_rows,
-               std::size_t cols, std::size_t stride);
+               std::size_t cols, std::size_t stride, consumers weights = {});
 
   /// The same for RMS-normalized rows: prepares x[r] / rms(x[r]) * weight in one pass, writing the
   /// f32 rows to `normalized` (num_rows, cols), tightly packed. (RMSNorm: Zhang and Sennrich 2019.)
   void prepare_rmsnorm(const compute_context& context, const float* x, std::size_t num_rows,
                        std::size_t cols, std::span<const float> weight, float epsilon,
-                       float* normalized);
+                       float* normalized, consumers weights = {});
 
   std::size_t num_rows() const noexcept { return num_rows_; }
   std::size_t cols() const noexcept { return cols_; }
@@ -40,7 +43,8 @@ class activations {
   struct free_aligned {
     void operator()(std::byte* p) const noexcept;
   };
-  void reserve(const compute_context& context, std::size_t num_rows, std::size_t cols);
+  void reserve(const compute_context& context, std::size_t num_rows, std::size_t cols,
+               consumers weights);
   void encode_group(const compute_context& context, std::size_t group) noexcept;
 
   std::size_t num_rows_ = 0;
@@ -67,5 +71,10 @@ struct matmul_target {
 /// the activations were prepared with.
 void matmul(const compute_context& context, const activations& x,
             std::span<const matmul_target> targets);
+
+/// Returns whether products of so many rows dequantize these weights first: then the rows should not be
+/// cut, because that would be done again for each part.
+bool dequantizes_first(const compute_context& context, const packed_matrix& weights,
+                       std::size_t num_rows) noexcept;
 
 }  // namespace quire

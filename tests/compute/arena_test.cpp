@@ -56,6 +56,23 @@ TEST_CASE("every chunk runs exactly once, with a guard and without", "[compute]"
   }
 }
 
+TEST_CASE("chunks that run at the same time are told different threads", "[compute]") {
+  for (const std::size_t threads : {1, 2, 4, 7}) {
+    arena a(threads);
+    std::vector<std::atomic<int>> inside(threads);
+    std::atomic<int> clashes{0};
+    for (int repeat = 0; repeat < 50; ++repeat) {
+      std::unique_ptr<arena::hot> guard;
+      if (repeat % 2 == 1) guard = std::make_unique<arena::hot>(a);
+      a.parallel(200, [&](std::size_t, std::size_t thread) {
+        if (thread >= threads || inside[thread].fetch_add(1) != 0) clashes.fetch_add(1);
+        if (thread < threads) inside[thread].fetch_sub(1);
+      });
+    }
+    CHECK(clashes == 0);
+  }
+}
+
 TEST_CASE("thousands of tiny regions see each other's plain writes", "[compute]") {
   arena a(4);
   arena::hot guard(a);

@@ -33,8 +33,9 @@ golden read_golden(const std::string& name) {
 
 // A tiny model with a pool of shuffled pages, on one ISA.
 struct fixture {
-  fixture(const std::string& name, const kernel_table* kernels, kv_type type)
-      : threads(2), context{kernels, &threads} {
+  fixture(const std::string& name, const kernel_table* kernels, kv_type type,
+          std::size_t num_threads = 2, bool row_independent = false)
+      : threads(num_threads), context{kernels, &threads, row_independent} {
     auto opened = gguf_file::open(QUIRE_SOURCE_DIR "/tests/golden/tiny_" + name + ".gguf");
     REQUIRE(opened);
     auto read = read_model_config(*opened);
@@ -118,6 +119,19 @@ TEST_CASE("chunked prefill and single steps give the logits of one shot", "[mode
       for (auto& row : f.run(g, from, to)) all.push_back(std::move(row));
     INFO(name);
     CHECK(largest_difference(all, g.logits) < f32_tolerance);
+  }
+}
+
+TEST_CASE("threads that share weights and threads that take rows get the same logits", "[models][isa]") {
+  // 40 rows: one and two threads take blocks of rows, seven have too few for that.
+  for (const std::string name : {"llama", "gemma3"}) {
+    const golden g = read_golden(name);
+    for (const kernel_table* kernels : runnable_kernels()) {
+      INFO(name << " on " << isa_name(*kernels));
+      const auto shared = fixture(name, kernels, kv_type::q8, 7, true).run(g, 0, 40);
+      for (const std::size_t num_threads : {1, 2, 5})
+        CHECK(fixture(name, kernels, kv_type::q8, num_threads, true).run(g, 0, 40) == shared);
+    }
   }
 }
 
