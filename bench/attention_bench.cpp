@@ -128,12 +128,12 @@ class page_memory {
 // The sequences of a step with their pages: laid out one after the other, filled with noise.
 class workload {
  public:
-  workload(const model_shape& shape, kv_type type, const scenario& s, const options& o)
+  workload(const model_shape& shape, kv_types types, const scenario& s, const options& o)
       : shape_(shape),
         scenario_(s),
         shared_(o.shared),
-        layout_(
-            kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, type, type).value()) {
+        layout_(kv_layout::make(shape.layers, shape.kv_heads, shape.head_dim, 16, types.k, types.v)
+                    .value()) {
     const std::uint32_t pages_each = (s.stored + s.added + 15) / 16;
     pages_.reset(std::size_t{pages_each} * s.sequences * layout_.page_bytes);
     std::mt19937 random(1);
@@ -276,11 +276,11 @@ int main(int argc, char** argv) {
               "attend ms", "best ms", "rows GB/s", "share", "GMAC/s", "share");
   for (const auto& s : o.scenarios)
     for (const auto& name : o.types) {
-      const auto type = parse_kv_type(name);
-      if (!type) stop("unknown type " + name);
-      workload work(*shape, *type, s, o);
+      const auto types = parse_kv_types(name);
+      if (!types) stop("unknown type " + name);
+      workload work(*shape, *types, s, o);
       work.fill(context);
-      check(context, work, *type == kv_type::q8 || *type == kv_type::q4);
+      check(context, work, types->k == kv_type::q8 || types->k == kv_type::q4);
       arena::hot awake(threads);
       const timing storing = measure(o.seconds / 4, threads, [&] {
         for (std::uint32_t layer = 0; layer < shape->layers; ++layer) work.store(context, layer);

@@ -3,8 +3,8 @@
 // There are three ways through it. Decoding (one new token) reads pages in place: `scores`, `softmax`,
 // `weigh`. Prefill (many query rows against the same keys) decodes a block of keys and values to f32
 // once and multiplies: `decode`, `transpose`, `multiply`, `softmax_rows`, `multiply`. Where integer
-// dot products exist, quantized rows are not decoded: a block of them is rearranged (`pack`) and
-// multiplied as it is, for one query row or many.
+// dot products exist, quantized rows are not decoded: decoding reads them in place by kernels of its
+// own, and for many query rows a block of them is rearranged (`pack`) and multiplied as it is.
 // Exponentials are to base 2: whoever prepares the queries scales them by log2(e).
 #pragma once
 
@@ -87,6 +87,16 @@ struct packed_kernels {
                       const packed_values& out, const row_fetch* fetch,
                       std::size_t num_fetch) noexcept,
              num_kv_types> pack_values;
+  /// The kernels of the same names below, for quantized queries and for weights in [0, 1]. Weights
+  /// of up to 64 keys are rounded to 2^-17 of the largest scale among their values.
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
+                      const packed_queries& q, std::size_t num_queries, float* scores,
+                      std::size_t stride, const row_fetch* fetch) noexcept,
+             num_kv_types> scores;
+  std::array<void (*)(const paged_rows& rows, std::size_t begin, std::size_t end,
+                      const float* weights, std::size_t stride, std::size_t num_queries, float* out,
+                      const row_fetch* fetch) noexcept,
+             num_kv_types> weigh_rows;
   /// scores (num_rows, columns) = q k, rows packed_block apart, rows [first, first + num_rows) of q;
   /// columns is a multiple of 16, up to packed_block.
   void (*dot)(const packed_queries& q, std::size_t first, std::size_t num_rows,

@@ -31,10 +31,14 @@ constexpr std::size_t multiply_vecs = 4;
 
 #include "compute/isa/avx512_packed_attention.inl"
 
+#include "compute/isa/avx512_quantized_rows.inl"
+
 constinit const packed_kernels avx512_packed{
     .pack_queries = {nullptr, nullptr, pack_queries<kv_type::q8>, pack_queries<kv_type::q4>},
     .pack_keys = {nullptr, nullptr, pack_keys<kv_type::q8>, pack_keys<kv_type::q4>},
     .pack_values = {nullptr, nullptr, pack_values<kv_type::q8>, pack_values<kv_type::q4>},
+    .scores = {nullptr, nullptr, score_quantized<kv_type::q8>, score_quantized<kv_type::q4>},
+    .weigh_rows = {nullptr, nullptr, weigh_quantized<kv_type::q8>, weigh_quantized<kv_type::q4>},
     .dot = dot_packed,
     .weigh = weigh_packed,
 };

@@ -23,6 +23,9 @@ constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 // pages.
 constexpr std::size_t pages_ahead = 4;
 
+// The same for rows that are multiplied as they are: shorter, and their scales are read first.
+constexpr std::size_t packed_pages_ahead = 8;
+
 float_buffer& thread_buffer() {
   thread_local float_buffer buffer;
   return buffer;
@@ -83,7 +86,9 @@ class attention_run {
   static constexpr std::size_t score_stride = attention_plan::decode_chunk + score_slack;
 
   std::size_t scratch_floats(std::size_t rows) const noexcept {
-    const std::size_t decoding = carver::rounded(rows * score_stride);
+    const std::size_t decoding = carver::rounded(rows * score_stride) +
+                                 carver::rounded(carver::floats_for<std::int8_t>(rows * dim_)) +
+                                 2 * carver::rounded(rows * dim_ / kv_block_values);
     const std::size_t blocked = carver::rounded(carver::floats_for<visible_range>(rows)) +
                                 attention_tile::scratch_floats(rows, dim_);
     return carver::rounded(partial_floats(rows, dim_)) + carver::rounded(rows * dim_) +
@@ -144,7 +149,9 @@ class attention_run {
   void decode(const query_group& group, std::size_t index, const float* queries, carver& scratch,
               const partial_result& result) const {
     // What will be read, page by page: keys, values, and the next item's keys.
-    std::array<row_fetch, 2 * attention_plan::decode_chunk + 2 * pages_ahead> stream;
+    std::array<row_fetch, 2 * attention_plan::decode_chunk + 2 * packed_pages_ahead> stream;
+    const bool packed = packed_.keys && packed_.values;
+    const std::size_t ahead = packed ? packed_pages_ahead : pages_ahead;
     const attention_item& item = plan_.items()[index];
     const paged_rows rows = rows_of_group(group);
     constexpr std::size_t all = attention_plan::decode_chunk;
@@ -154,20 +161,36 @@ class attention_run {
         values + list_stretches(rows, kv_part::value, item.begin, item.end, all, values);
     if (index + 1 < plan_.items().size()) {
       const attention_item& after = plan_.items()[index + 1];
-      next += list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, pages_ahead,
-                             next);
+      next += list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, ahead, next);
     }
-    std::fill_n(next, pages_ahead, row_fetch{nullptr, 0});
+    std::fill_n(next, ahead, row_fetch{nullptr, 0});
     float* scores = scratch.take(heads_per_kv_ * score_stride);
-    kernels_.scores[static_cast<std::size_t>(layout_.type_k)](rows, item.begin, item.end, queries,
-                                                              heads_per_kv_, scores, score_stride,
-                                                              stream.data() + pages_ahead);
+    const row_fetch* meanwhile = stream.data() + ahead;
+    const auto type_k = static_cast<std::size_t>(layout_.type_k);
+    const auto type_v = static_cast<std::size_t>(layout_.type_v);
+    if (packed)
+      kernels_.packed->scores[type_k](rows, item.begin, item.end, quantize(queries, scratch),
+                                      heads_per_kv_, scores, score_stride, meanwhile);
+    else
+      kernels_.scores[type_k](rows, item.begin, item.end, queries, heads_per_kv_, scores,
+                              score_stride, meanwhile);
     for (std::size_t h = 0; h < heads_per_kv_; ++h)
       result.sums[h] =
           kernels_.softmax(scores + h * score_stride, item.end - item.begin, result.maxima[h]);
-    kernels_.weigh[static_cast<std::size_t>(layout_.type_v)](rows, item.begin, item.end, scores,
-                                                             score_stride, heads_per_kv_,
-                                                             result.values, values + pages_ahead);
+    (packed ? kernels_.packed->weigh_rows : kernels_.weigh)[type_v](
+        rows, item.begin, item.end, scores, score_stride, heads_per_kv_, result.values,
+        values + ahead);
+  }
+
+  // The query rows of a lone token, (heads per key head, padded_dim).
+  packed_queries quantize(const float* queries, carver& scratch) const {
+    const std::size_t blocks = dim_ / kv_block_values;
+    const packed_queries out{.codes = scratch.take_as<std::int8_t>(heads_per_kv_ * dim_),
+                             .scales = scratch.take(heads_per_kv_ * blocks),
+                             .starts = scratch.take_as<std::int32_t>(heads_per_kv_ * blocks)};
+    kernels_.packed->pack_queries[static_cast<std::size_t>(layout_.type_k)](queries, heads_per_kv_,
+                                                                            dim_, out);
+    return out;
   }
 
   // Writes or merges what the item was the last part of; `scratch` has room for the group's result.

@@ -35,6 +35,7 @@ void attention_plan::make(const attention_args& args, const attention_plan_optio
 // Groups of single sequences: those with several tokens, or those with one.
 void attention_plan::add_own(const attention_args& args, const attention_plan_options& options,
                              bool prefill) {
+  const std::uint32_t heads_per_kv = args.num_heads / args.kv.layout->kv_heads;
   const std::uint32_t block = tokens_per_group(args);
   const bool share = args.sharing != nullptr && !options.row_independent;
   for (std::uint32_t s = 0; s < args.sequences.size(); ++s) {
@@ -48,7 +49,8 @@ void attention_plan::add_own(const attention_args& args, const attention_plan_op
                           .first_query = first,
                           .num_queries = std::min(block, sequence.num_tokens - first),
                           .kv_head = head,
-                          .blocked = prefill || options.row_independent || options.packed};
+                          .blocked = prefill || options.row_independent ||
+                                     (options.packed && heads_per_kv > most_lone_rows)};
         group.begin = first_visible(position, args.window);
         group.end = position + group.num_queries;
         if (share && !prefill) group.begin = std::max(group.begin, args.sharing->private_begin(s));

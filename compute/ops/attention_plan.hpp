@@ -58,7 +58,7 @@ struct shared_part {
 /// What the cuts depend on besides the sequences.
 struct attention_plan_options {
   bool row_independent = false;  ///< lone tokens go the way of prefill, and nothing is shared
-  bool packed = false;           ///< keys and values are multiplied as stored, lone tokens too
+  bool packed = false;           ///< keys and values are multiplied as stored
 };
 
 /// The work of one call. Keeps its memory between calls.
@@ -69,6 +69,8 @@ class attention_plan {
   static constexpr std::uint32_t decode_chunk = 256;
   static constexpr std::uint32_t shared_chunk = 512;
   static constexpr std::uint32_t prefill_chunk = 1024;
+  /// Query rows up to which reading quantized rows in place costs less than rearranging them.
+  static constexpr std::uint32_t most_lone_rows = 4;
   /// Query rows that a group aims at: enough to pay for decoding the keys they share.
   static constexpr std::uint32_t group_rows = 96;
 

@@ -25,13 +25,16 @@ std::size_t list_stretches(const paged_rows& rows, kv_part part, std::size_t beg
                            std::size_t most, row_fetch* out) noexcept {
   const bool keys = part == kv_part::key;
   const std::size_t row_bytes = keys ? rows.row_bytes_k : rows.row_bytes_v;
+  const std::size_t offset = keys ? rows.offset_k : rows.offset_v;
+  const page_id* page = rows.table + begin / rows.page_tokens;
+  std::size_t slot = begin % rows.page_tokens;
   std::size_t count = 0;
-  for (std::size_t p = begin; p < end && count < most; ++count) {
-    const std::size_t slot = p % rows.page_tokens;
+  for (std::size_t p = begin; p < end && count < most; ++count, ++page) {
     const std::size_t n = std::min(rows.page_tokens - slot, end - p);
-    out[count] = {page_of(rows, p) + (keys ? rows.offset_k : rows.offset_v) + slot * row_bytes,
+    out[count] = {rows.pages + to_index(*page) * rows.page_bytes + offset + slot * row_bytes,
                   n * row_bytes};
     p += n;
+    slot = 0;
   }
   return count;
 }
