@@ -47,6 +47,14 @@ void step_speed::observe(const work& done, double seconds) {
     pair_seconds_ = (sums_.pairs_seconds - least * sums_.tokens_pairs) / sums_.pairs_pairs;
 }
 
+std::optional<double> step_speed::expect(const work& planned) const {
+  const bool prefill = planned.prefill_tokens > 0;
+  const bool decode = planned.decodes > 0;
+  if ((prefill && token_seconds_ == 0) || (decode && decode_step_seconds_ == 0)) return std::nullopt;
+  return (decode ? decode_step_seconds_ : 0) + planned.prefill_tokens * token_seconds_ +
+         planned.prefill_pairs * pair_seconds_;
+}
+
 std::optional<std::uint32_t> step_speed::prefill_tokens_within(double seconds,
                                                                double context) const {
   if (token_seconds_ == 0) return std::nullopt;
@@ -64,9 +72,13 @@ std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t c
   return tokens * token_seconds_ + pairs * pair_seconds_ + new_tokens * decode_step_seconds_;
 }
 
-void step_aim::observe(double seconds, double allowed) {
-  constexpr double lowest = 0.3, highest = 0.85;
-  aim_ = std::clamp(aim_ * (seconds > allowed ? 0.75 : 1.001), lowest, highest);
+void step_aim::observe(double seconds, double expected, double allowed) {
+  late_ = std::max((seconds - expected) / allowed, 0.98 * late_);
+}
+
+double step_aim::aim(double allowed) const {
+  // The latest that comes will be a little later than the latest that was.
+  return allowed * std::clamp(1 - 1.15 * late_, 0.3, 0.7);
 }
 
 void batch_planner::add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,

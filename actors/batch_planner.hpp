@@ -25,6 +25,10 @@ class step_speed {
     double prefill_pairs = 0;          ///< sum over those of the tokens before each
   };
   void observe(const work& done, double seconds);
+  /// Returns how long a step that does this takes; nothing before there is experience of its like.
+  std::optional<double> expect(const work& planned) const;
+  /// Returns how long the decodes of late take alone; 0 before there were any.
+  double decode_step_seconds() const noexcept { return decode_step_seconds_; }
   /// Returns how many prompt tokens that follow `context` others fit beside the decodes of late in
   /// `seconds`; nothing before a prompt was computed.
   std::optional<std::uint32_t> prefill_tokens_within(double seconds, double context) const;
@@ -44,17 +48,17 @@ class step_speed {
   } sums_;
 };
 
-/// The part of the allowed time that steps with prompts aim at, so that hardly one takes longer than
-/// allowed: one that does lowers it by much, every other raises it by little. Where that settles, about
-/// one step in 290 is too long.
+/// The time that steps with prompts aim at, so that hardly one takes longer than allowed: it leaves as much
+/// as the latest of recent steps, of decodes alone too, took longer than expected.
 class step_aim {
  public:
-  /// Notes a step that was planned to take aim() of `allowed` and took `seconds`.
-  void observe(double seconds, double allowed);
-  double aim() const noexcept { return aim_; }
+  /// Notes a step that took `seconds` where `expected` were expected and `allowed` allowed.
+  void observe(double seconds, double expected, double allowed);
+  /// Returns the seconds to plan for.
+  double aim(double allowed) const;
 
  private:
-  double aim_ = 0.65;
+  double late_ = 0.3;  // of the allowed time; fades, by half in 35 steps
 };
 
 /// Bounds of one step.

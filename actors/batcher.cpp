@@ -15,13 +15,18 @@ using phase = batcher_state::phase;
 /// the manager, not to the batcher.
 constexpr std::chrono::milliseconds retry_after{2};
 
+/// Returns how long a step may take while somebody decodes: the configured time, or twice what the decodes
+/// take alone where that is longer, since prompts must advance there too.
+double allowed_seconds(const batcher_state& st) {
+  return std::max(st.options.step_time_ms / 1000.0, 2 * st.speed.decode_step_seconds());
+}
+
 step_limits limits(const batcher_state& st) {
   step_limits bounds;
   bounds.max_streams = st.options.max_streams;
   bounds.step_tokens = st.options.step_tokens;
-  const auto within =
-      st.speed.prefill_tokens_within(st.aim.aim() * st.options.step_time_ms / 1000.0,
-                                     st.batch->prefill_context());
+  const auto within = st.speed.prefill_tokens_within(st.aim.aim(allowed_seconds(st)),
+                                                     st.batch->prefill_context());
   // Without experience a small chunk is the way to get some.
   const std::uint32_t least = std::min(batch_planner::least_chunk, bounds.step_tokens);
   bounds.step_tokens_beside_decodes = std::clamp(within.value_or(least), least, bounds.step_tokens);
@@ -141,10 +146,9 @@ void end_step(self_pointer self, const step_done& done) {
   st.spent.sample += took.sample;
   const double computed = took.copy + took.forward + took.sample;
   const step_speed::work& work = st.batch->step_work();
+  if (const auto expected = st.speed.expect(work); expected && work.decodes > 0)
+    st.aim.observe(seconds_between(st.sent, st.since), *expected, allowed_seconds(st));
   st.speed.observe(work, computed);
-  // The smallest chunk is taken whatever it costs.
-  if (work.decodes > 0 && work.prefill_tokens > batch_planner::least_chunk)
-    st.aim.observe(seconds_between(st.sent, st.since), st.options.step_time_ms / 1000.0);
   st.transit_seconds += std::max(
       0.0, seconds_between(st.sent, st.since) - computed - done->exchange_seconds);
   step_end how{true, st.batch->not_run(), std::move(done->not_exchanged)};
