@@ -179,8 +179,11 @@ void note_parked(self_pointer self, const park_order& order, const parked_sequen
 void lease(self_pointer self, const lease_request& asked) {
   auto& st = self->state;
   st.batcher = asked.answer_to;
+  const std::uint64_t evicted_before = st.accounts->prefix().evictions;
   auto pages = std::make_shared<step_pages>(
       st.accounts->lease(asked.step, *asked.items, asked.idle, self->clock().now()));
+  if (const auto evicted = st.accounts->prefix().evictions - evicted_before; evicted > 0)
+    spdlog::debug("step {}: {} pages of unused prefixes evicted", asked.step, evicted);
   for (std::size_t i = 0; i < pages->parked.size(); ++i)
     note_parked(self, pages->exchange.parks[i], pages->parked[i]);
   for (const unpark_order& order : pages->exchange.unparks)
