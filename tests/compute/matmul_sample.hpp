@@ -60,16 +60,6 @@ inline packed_matrix pack(const test_matrix& m) {
   return std::move(*packed);
 }
 
-inline std::vector<float> product(const compute_context& context, const packed_matrix& w,
-                                  const std::vector<float>& x, std::size_t num_rows) {
-  activations prepared;
-  prepared.prepare(context, x.data(), num_rows, w.cols(), w.cols());
-  std::vector<float> out(num_rows * w.rows(), std::numeric_limits<float>::quiet_NaN());
-  const matmul_target target{&w, out.data(), w.rows(), false};
-  matmul(context, prepared, {&target, 1});
-  return out;
-}
-
 inline std::size_t columns_for(const tensor_type_traits& traits, std::size_t blocks) {
   return traits.block_values == 1 ? 29 * blocks : traits.block_values * blocks;
 }
@@ -79,20 +69,12 @@ template <class Expected>
 void require_close(const std::vector<float>& actual, const std::vector<Expected>& expected,
                    const test_matrix& m, const std::vector<float>& x, std::size_t num_rows,
                    double relative) {
-  for (std::size_t r = 0; r < num_rows; ++r)
-    for (std::size_t n = 0; n < m.rows; ++n) {
-      const double bound =
-          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, x.data() + r * m.cols, n);
-      const double difference = std::fabs(static_cast<double>(actual[r * m.rows + n]) -
-                                          static_cast<double>(expected[r * m.rows + n]));
-      if (!(difference <= bound)) {
-        INFO(traits_of(m.type).name << ": row " << r << " of " << num_rows << ", output " << n
-                                    << " of " << m.rows << ", " << m.cols << " inputs: "
-                                    << actual[r * m.rows + n] << " instead of "
-                                    << expected[r * m.rows + n] << ", bound " << bound);
-        REQUIRE(difference <= bound);
-      }
-    }
+  if (const auto far = first_deviation(actual, expected, m, x, num_rows, relative)) {
+    INFO(traits_of(m.type).name << ": row " << far->row << " of " << num_rows << ", output " << far->output
+                                << " of " << m.rows << ", " << m.cols << " inputs: " << far->actual
+                                << " instead of " << far->expected << ", bound " << far->bound);
+    REQUIRE_FALSE(far.has_value());
+  }
   SUCCEED();
 }
 

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "compute/dequantize.hpp"
 #include "compute/kernel_table.hpp"
 #include "compute/kernels.hpp"
 #include "compute/matmul_kernels.hpp"
+#include "compute/ops/matmul.hpp"
 #include "compute/packed_format.hpp"
 #include "core/check.hpp"
 #include "tests/compute/random_blocks.hpp"
@@ -139,6 +141,43 @@ inline std::vector<double> exact_product(const test_matrix& m, const std::vector
 /// The operands' errors, 2^-8 each and their product; a few roundings of the scales before; and the sum.
 inline double wide_rounding(std::size_t cols) {
   return 0x1p-7 + 0x1p-16 + 0x1p-20 + rounding(tensor_type::f32, cols);
+}
+
+/// Returns what the kernels of `context` make of `num_rows` rows of x.
+inline std::vector<float> product(const compute_context& context, const packed_matrix& w,
+                                  const std::vector<float>& x, std::size_t num_rows) {
+  activations prepared;
+  prepared.prepare(context, x.data(), num_rows, w.cols(), w.cols());
+  std::vector<float> out(num_rows * w.rows(), std::numeric_limits<float>::quiet_NaN());
+  const matmul_target target{&w, out.data(), w.rows(), false};
+  matmul(context, prepared, {&target, 1});
+  return out;
+}
+
+/// An output that is farther from what is expected than its bound.
+struct deviation {
+  std::size_t row = 0;
+  std::size_t output = 0;
+  double actual = 0;
+  double expected = 0;
+  double bound = 0;
+};
+
+/// Returns the first output that is not within `relative` times its sum of magnitudes of what is expected.
+template <class Expected>
+std::optional<deviation> first_deviation(const std::vector<float>& actual,
+                                         const std::vector<Expected>& expected, const test_matrix& m,
+                                         const std::vector<float>& x, std::size_t num_rows,
+                                         double relative) {
+  for (std::size_t r = 0; r < num_rows; ++r)
+    for (std::size_t n = 0; n < m.rows; ++n) {
+      const float* row = x.data() + r * m.cols;
+      const double bound = relative * sum_of_magnitudes(m, row, n) + underflow(m, row, n);
+      const auto got = static_cast<double>(actual[r * m.rows + n]);
+      const auto wanted = static_cast<double>(expected[r * m.rows + n]);
+      if (!(std::fabs(got - wanted) <= bound)) return deviation{r, n, got, wanted, bound};
+    }
+  return std::nullopt;
 }
 
 }  // namespace quire::test

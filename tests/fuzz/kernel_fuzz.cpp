@@ -74,33 +74,17 @@ test_matrix make_matrix(tensor_type type, std::size_t rows, std::size_t cols, by
   return m;
 }
 
-std::vector<float> product(const compute_context& context, const packed_matrix& w,
-                           const std::vector<float>& x, std::size_t num_rows) {
-  activations prepared;
-  prepared.prepare(context, x.data(), num_rows, w.cols(), w.cols());
-  std::vector<float> out(num_rows * w.rows(), std::numeric_limits<float>::quiet_NaN());
-  const matmul_target target{&w, out.data(), w.rows(), false};
-  matmul(context, prepared, {&target, 1});
-  return out;
-}
-
 template <class Expected>
 void check(const kernel_table& table, const char* what, const std::vector<float>& actual,
            const std::vector<Expected>& expected, const test_matrix& m, const std::vector<float>& x,
            std::size_t num_rows, double relative) {
-  for (std::size_t r = 0; r < num_rows; ++r)
-    for (std::size_t n = 0; n < m.rows; ++n) {
-      const double bound =
-          relative * sum_of_magnitudes(m, x.data() + r * m.cols, n) + underflow(m, x.data() + r * m.cols, n);
-      const auto got = static_cast<double>(actual[r * m.rows + n]);
-      const auto wanted = static_cast<double>(expected[r * m.rows + n]);
-      if (std::fabs(got - wanted) <= bound) continue;
-      std::fprintf(stderr, "%s, %s product of %s, %zu outputs, %zu inputs, %zu rows: row %zu output %zu "
-                   "is %.9g instead of %.9g, bound %.3g\n",
-                   std::string(table.name).c_str(), what, std::string(traits_of(m.type).name).c_str(),
-                   m.rows, m.cols, num_rows, r, n, got, wanted, bound);
-      std::abort();
-    }
+  const auto far = first_deviation(actual, expected, m, x, num_rows, relative);
+  if (!far) return;
+  std::fprintf(stderr, "%s, %s product of %s, %zu outputs, %zu inputs, %zu rows: row %zu output %zu "
+               "is %.9g instead of %.9g, bound %.3g\n",
+               std::string(table.name).c_str(), what, std::string(traits_of(m.type).name).c_str(),
+               m.rows, m.cols, num_rows, far->row, far->output, far->actual, far->expected, far->bound);
+  std::abort();
 }
 
 }  // namespace
