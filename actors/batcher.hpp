@@ -13,6 +13,7 @@ struct batcher_state {
   batcher_state() {}
 
   scheduler_options options;
+  std::uint32_t row_multiple = 1;  ///< of step_limits
   cache_manager_actor manager;
   model_runner_actor runner;
   std::optional<running_batch> batch;
@@ -47,6 +48,6 @@ struct batcher_state {
 batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_state> self,
                                      cache_manager_actor manager, model_runner_actor runner,
                                      std::shared_ptr<const tokenizer> vocabulary,
-                                     scheduler_options options);
+                                     scheduler_options options, std::uint32_t row_multiple);
 
 }  // namespace quire

@@ -102,26 +102,33 @@ std::size_t decoder::qkv_stride() const noexcept {
   return (std::size_t{config_->heads} + 2 * config_->kv_heads) * config_->head_dim;
 }
 
-std::size_t decoder::num_blocks() const noexcept {
+void decoder::cut_rows() {
+  blocks_.clear();
   const std::size_t threads = context_.threads->num_threads();
   const block_rows rows = large_weights_ ? with_large_weights : with_cached_weights;
-  if (num_rows_ < threads * rows.least) return 1;
+  if (num_rows_ < threads * rows.least) return;
   for (const layer_weights& w : weights_->layers)
     for (const packed_matrix* matrix : w.matrices())
-      if (dequantizes_first(context_, *matrix, num_rows_)) return 1;
-  // The same number for each thread.
-  return (num_rows_ + threads * rows.most - 1) / (threads * rows.most) * threads;
+      if (dequantizes_first(context_, *matrix, num_rows_)) return;
+  // The same number of rows for each thread, cut to whole groups of the kernels as far as they go. What all
+  // threads have comes before what is left of each.
+  const auto share = [&](std::size_t thread) { return thread * num_rows_ / threads; };
+  for (std::size_t done = 0; done < share(1) + 1; done += rows.most)
+    for (std::size_t thread = 0; thread < threads; ++thread) {
+      const std::size_t first = share(thread) + done;
+      const std::size_t end = share(thread + 1);
+      if (first < end) blocks_.push_back({first, std::min(rows.most, end - first)});
+    }
 }
 
 template <class Body>
 void decoder::over_rows(Body&& body) {
-  const std::size_t blocks = num_blocks();
-  if (blocks == 1) return body(context_, row_block{0, num_rows_}, workspaces_[0]);
+  cut_rows();
+  if (blocks_.empty()) return body(context_, row_block{0, num_rows_}, workspaces_[0]);
   compute_context alone = context_;
   alone.threads = one_thread_.get();
-  context_.threads->parallel(blocks, [&](std::size_t block, std::size_t thread) {
-    const std::size_t first = block * num_rows_ / blocks;
-    body(alone, row_block{first, (block + 1) * num_rows_ / blocks - first}, workspaces_[thread]);
+  context_.threads->parallel(blocks_.size(), [&](std::size_t block, std::size_t thread) {
+    body(alone, blocks_[block], workspaces_[thread]);
   });
 }
 

@@ -61,7 +61,8 @@ class decoder {
   };
 
   std::size_t qkv_stride() const noexcept;
-  std::size_t num_blocks() const noexcept;
+  /// Makes blocks_ of the rows: none when all threads should share the weights instead.
+  void cut_rows();
   /// Calls body(context, rows, workspace) for blocks that cover the rows: for each on one thread when
   /// there are enough, else once, with all threads.
   template <class Body>
@@ -90,6 +91,7 @@ class decoder {
   prefix_sharing sharing_;               // of the step's sequences
   activations prepared_;                 // input of the output layer
   std::vector<workspace> workspaces_;    // one per thread
+  std::vector<row_block> blocks_;
   std::vector<float> x_;                 // (num_rows, width): the residual stream
   std::vector<float> qkv_;               // (num_rows, q_dim + 2 kv_dim)
   std::vector<float> attended_;          // (num_rows, q_dim)
