@@ -68,8 +68,7 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
   set.manager = system.spawn(
       cache_manager, std::make_shared<std::unique_ptr<cache_accounts>>(std::move(*accounts)));
   set.batcher =
-      system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler,
-                   given.row_multiple);
+      system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler);
   gateway_parts parts;
   parts.manager = set.manager;
   parts.batcher = set.batcher;

@@ -67,8 +67,6 @@ struct step_limits {
   std::uint32_t step_tokens = 512;  ///< prompt tokens
   /// Prompt tokens when somebody decodes, so that a prompt does not hold up the others' next token.
   std::uint32_t step_tokens_beside_decodes = 512;
-  /// Steps of decodes and prompts have a multiple of so many rows where they can: the kernels waste the rest.
-  std::uint32_t row_multiple = 1;
 };
 
 class batch_planner {

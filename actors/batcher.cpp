@@ -24,7 +24,6 @@ double allowed_seconds(const batcher_state& st) {
 step_limits limits(const batcher_state& st) {
   step_limits bounds;
   bounds.max_streams = st.options.max_streams;
-  bounds.row_multiple = st.row_multiple;
   bounds.step_tokens = st.options.step_tokens;
   const auto within = st.speed.prefill_tokens_within(st.aim.aim(allowed_seconds(st)),
                                                      st.batch->prefill_context());
@@ -198,9 +197,8 @@ batcher_status status(const batcher_state& st) {
 batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_state> self,
                                      cache_manager_actor manager, model_runner_actor runner,
                                      std::shared_ptr<const tokenizer> vocabulary,
-                                     scheduler_options options, std::uint32_t row_multiple) {
+                                     scheduler_options options) {
   auto& st = self->state;
-  st.row_multiple = std::max(row_multiple, 1u);
   st.options = options;
   st.options.max_streams = std::max(options.max_streams, 1u);
   st.options.step_tokens = std::max(options.step_tokens, 1u);

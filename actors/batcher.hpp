@@ -13,7 +13,6 @@ struct batcher_state {
   batcher_state() {}
 
   scheduler_options options;
-  std::uint32_t row_multiple = 1;  ///< of step_limits
   cache_manager_actor manager;
   model_runner_actor runner;
   std::optional<running_batch> batch;
@@ -48,6 +47,6 @@ struct batcher_state {
 batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_state> self,
                                      cache_manager_actor manager, model_runner_actor runner,
                                      std::shared_ptr<const tokenizer> vocabulary,
-                                     scheduler_options options, std::uint32_t row_multiple);
+                                     scheduler_options options);
 
 }  // namespace quire

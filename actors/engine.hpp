@@ -75,7 +75,6 @@ class engine {
     model_card card;
     kv_layout layout;
     std::uint32_t num_pages = 0;
-    std::uint32_t row_multiple = 1;  ///< a step's tokens are best a multiple of this
   };
   static result<std::unique_ptr<engine>> start(const engine_options& options, parts given);
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 
-#include "compute/matmul_kernels.hpp"
 #include "actors/engine.hpp"
 #include "actors/forward_executor.hpp"
 #include "models/chat_template.hpp"
@@ -106,7 +105,6 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   model->weights = std::move(*weights);
   given.card.isa = isa_name(**kernels);
   given.card.threads = static_cast<std::uint32_t>(model->threads->num_threads());
-  given.row_multiple = given.card.threads * static_cast<std::uint32_t>(group_rows);
   given.vocabulary = std::move(*vocabulary);
   given.layout = *layout;
   given.num_pages = *num_pages;

@@ -132,24 +132,6 @@ TEST_CASE("every plan keeps its limits, repeats nobody and always advances", "[a
   }
 }
 
-TEST_CASE("a step beside decodes has a multiple of the kernels' rows where it can", "[actors]") {
-  batch_planner planner(2000ms);
-  for (std::uint64_t i = 1; i <= 10; ++i) {
-    planner.add(seq(i), 1, 0, start);
-    planner.advance(seq(i), 1);
-  }
-  planner.add(seq(100), 1000, 0, start);
-  step_limits limits;
-  limits.row_multiple = 32;
-  limits.step_tokens_beside_decodes = 100;
-  CHECK(prompt_tokens(planner.plan(limits)) == 86);  // 96 rows
-  limits.step_tokens_beside_decodes = 86;
-  CHECK(prompt_tokens(planner.plan(limits)) == 86);
-  // Never at the price of less than the least chunk.
-  limits.step_tokens_beside_decodes = 40;
-  CHECK(prompt_tokens(planner.plan(limits)) == 40);
-}
-
 TEST_CASE("the speed of steps is learned from them", "[actors]") {
   step_speed speed;
   CHECK_FALSE(speed.prefill_tokens_within(0.05, 0).has_value());
