@@ -15,6 +15,11 @@ namespace {
 
 constexpr std::uint64_t bytes_per_mib = 1u << 20;
 
+huge_pages huge_pages_of(const compute_options& options) {
+  if (options.huge_pages == "on") return huge_pages::always;
+  return options.huge_pages == "off" ? huge_pages::never : huge_pages::large;
+}
+
 result<std::uint32_t> pool_pages(const kv_options& options, const kv_layout& layout) {
   if (options.pages > 0) return options.pages;
   const std::uint64_t pages = options.max_mib * bytes_per_mib / layout.page_bytes;
@@ -83,7 +88,7 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   if (!layout) return tl::unexpected(layout.error());
   auto num_pages = pool_pages(options.kv, *layout);
   if (!num_pages) return tl::unexpected(num_pages.error());
-  auto pool = page_pool::make(*layout, *num_pages);
+  auto pool = page_pool::make(*layout, *num_pages, huge_pages_of(options.compute));
   if (!pool) return tl::unexpected(pool.error());
 
   parts given;
@@ -100,7 +105,8 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   model->threads = std::make_unique<arena>(options.compute.threads);
   model->context = {*kernels, model->threads.get(), options.compute.batch_invariant};
   model->config = std::move(*config);
-  auto weights = load_weights(model->context, *file, model->config);
+  auto weights = load_weights(model->context, *file, model->config, {},
+                              huge_pages_of(options.compute));
   if (!weights) return tl::unexpected(weights.error());
   model->weights = std::move(*weights);
   given.card.isa = isa_name(**kernels);

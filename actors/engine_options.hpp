@@ -51,7 +51,7 @@ struct compute_options {
   std::uint32_t threads = 0;           ///< 0: one per core
   std::string isa = "auto";
   bool pin_threads = false;
-  std::string huge_pages = "auto";
+  std::string huge_pages = "auto";     ///< or "on", "off": core/huge_pages.hpp
   bool batch_invariant = false;
 };
 

@@ -15,9 +15,6 @@
 namespace quire {
 namespace {
 
-/// The kernel backs aligned stretches of this size with huge pages where it may.
-constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
-
 std::size_t system_page_bytes() {
   static const auto bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return bytes;
@@ -40,7 +37,8 @@ std::size_t resident_bytes(std::byte* begin, std::size_t bytes) {
 
 }  // namespace
 
-result<page_pool> page_pool::make(const kv_layout& layout, std::uint32_t max_pages) {
+result<page_pool> page_pool::make(const kv_layout& layout, std::uint32_t max_pages,
+                                  huge_pages which) {
   std::size_t bytes = 0;
   if (layout.page_bytes == 0)
     return fail(errc::invalid_argument, "the page layout is empty; make it with kv_layout::make");
@@ -65,8 +63,7 @@ result<page_pool> page_pool::make(const kv_layout& layout, std::uint32_t max_pag
                                     std::strerror(why) + "); ask for fewer pages");
   }
   pool.base_ = static_cast<std::byte*>(region);
-  // Advice only: without huge pages the pool works the same, with more misses of the TLB.
-  if (pool.region_bytes_ >= 8 * huge_page_bytes) madvise(region, pool.region_bytes_, MADV_HUGEPAGE);
+  ask_for_huge_pages(region, pool.region_bytes_, which);
   return pool;
 }
 

@@ -6,6 +6,7 @@
 
 #include "compute/kv_layout.hpp"
 #include "core/error.hpp"
+#include "core/huge_pages.hpp"
 #include "core/ids.hpp"
 #include "memory/page_store.hpp"
 
@@ -17,7 +18,8 @@ class page_pool {
  public:
   /// Reserves the region; memory is committed by the system on first touch. Errors: io_error (the
   /// system refuses), invalid_argument (overflow).
-  static result<page_pool> make(const kv_layout& layout, std::uint32_t max_pages);
+  static result<page_pool> make(const kv_layout& layout, std::uint32_t max_pages,
+                                huge_pages which = huge_pages::large);
   page_pool(page_pool&&) noexcept;
   page_pool& operator=(page_pool&&) noexcept;
   ~page_pool();

@@ -17,8 +17,8 @@ std::string shape_of(const gguf_tensor& tensor) {
 class tensor_loader {
  public:
   tensor_loader(const compute_context& context, const gguf_file& file,
-                const load_progress& progress)
-      : context_(&context), file_(&file), progress_(&progress) {
+                const load_progress& progress, huge_pages which)
+      : context_(&context), memory_(weight_memory::usual_region_bytes, which), file_(&file), progress_(&progress) {
     for (const gguf_tensor& tensor : file.tensors()) total_bytes_ += tensor.size_bytes;
   }
 
@@ -145,8 +145,9 @@ void load_layer(tensor_loader& load, const model_config& config, std::size_t ind
 }  // namespace
 
 result<model_weights> load_weights(const compute_context& context, const gguf_file& file,
-                                   const model_config& config, const load_progress& progress) {
-  tensor_loader load(context, file, progress);
+                                   const model_config& config, const load_progress& progress,
+                                   huge_pages which) {
+  tensor_loader load(context, file, progress, which);
   model_weights weights;
   load.used_elsewhere("rope_freqs.weight");
   load.matrix("token_embd.weight", config.vocabulary, config.width, weights.embedding);

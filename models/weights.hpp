@@ -53,6 +53,7 @@ using load_progress = std::function<void(double)>;
 /// Packs every tensor and drops its file pages. Errors: invalid_file (a tensor is missing or has the
 /// wrong shape), unsupported (lists every tensor whose type or role is not supported).
 result<model_weights> load_weights(const compute_context& context, const gguf_file& file,
-                                   const model_config& config, const load_progress& progress = {});
+                                   const model_config& config, const load_progress& progress = {},
+                                   huge_pages which = huge_pages::large);
 
 }  // namespace quire

@@ -11,10 +11,11 @@
 namespace quire {
 
 TEST_CASE("parts of weight memory are apart, aligned and zero, and outlive it", "[compute]") {
+  const auto which = GENERATE(huge_pages::large, huge_pages::always, huge_pages::never);
   using part = std::pair<std::shared_ptr<std::byte[]>, std::size_t>;
   std::vector<part> parts;
   {
-    weight_memory memory(1 << 16);
+    weight_memory memory(1 << 16, which);
     // Some that share a region, one that just fills one, one larger than any.
     for (const std::size_t bytes : {1u, 64u, 65u, 40'000u, 65'536u, 5u << 20, 100u})
       parts.emplace_back(memory.take(bytes), bytes);
