@@ -63,11 +63,12 @@ struct packed_keys {
   float* scales = nullptr;        ///< (padded_dim / 32, packed_block)
 };
 
-/// A block of values, ready for sums over 4 keys at a time: value ~ code * factor * unit.
+/// A block of values, ready for sums over 2 keys at a time: value ~ code * factor * unit.
 struct packed_values {
-  std::int8_t* codes = nullptr;  ///< (padded_dim / 32, packed_block / 4, 32, 4), dims in kernel order
-  float* factors = nullptr;      ///< (padded_dim / 32, packed_block): the scales, the largest 2^16 - 256
-  float* units = nullptr;        ///< (padded_dim / 32)
+  std::int16_t* codes = nullptr;   ///< (padded_dim / 32, packed_block / 2, 32, 2), keys in kernel order
+  std::int32_t* starts = nullptr;  ///< (padded_dim): 2^15 times the sums of the codes
+  float* factors = nullptr;  ///< (padded_dim / 32, packed_block): the scales, the largest 2^16 - 256
+  float* units = nullptr;    ///< (padded_dim / 32)
 };
 
 /// Integer products of quantized rows. A key's scores depend on that key and the query alone; values

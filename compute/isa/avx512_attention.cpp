@@ -29,6 +29,8 @@ constexpr std::size_t multiply_vecs = 4;
 
 #include "compute/isa/attention.inl"
 
+#include "compute/isa/avx512_softmax.inl"
+
 #include "compute/isa/avx512_packed_attention.inl"
 
 #include "compute/isa/avx512_quantized_rows.inl"
@@ -56,7 +58,7 @@ constinit const attention_kernels avx512_attention{
     .weigh = {weigh<kv_type::f32>, weigh<kv_type::f16>, weigh<kv_type::q8>, weigh<kv_type::q4>},
     .transpose = transpose,
     .multiply = multiply,
-    .softmax_rows = softmax_rows,
+    .softmax_rows = softmax_rows_wide,
     .scale = scale,
     .packed = &avx512_packed,
 };

@@ -5,22 +5,13 @@
 // at once. Values of 4 keys are interleaved in registers; weights are split in two bytes as there.
 
 // Keys that are in hand at a time; they lie in one page.
-constexpr std::size_t lone_keys = 16;
+constexpr std::size_t lone_keys = pack_group;
 
 // Groups of keys that share the units of their weights.
 constexpr std::size_t lone_groups = 4;
 
 // Query rows whose sums with the values of 64 dims fit the registers.
 constexpr std::size_t lone_rows = 3;
-
-// Where 16 rows of a page lie from the first on: as many as there are, then the last again.
-struct row_offsets {
-  std::size_t at[lone_keys];
-
-  QUIRE_INLINE row_offsets(std::size_t num_rows, std::size_t row_bytes) {
-    for (std::size_t i = 0; i < lone_keys; ++i) at[i] = smaller(i, num_rows - 1) * row_bytes;
-  }
-};
 
 // The next up to 16 positions of one page.
 struct row_group {
@@ -66,70 +57,6 @@ class group_cursor {
   std::size_t row_bytes_;
 };
 
-QUIRE_INLINE __m128i load_four(const std::byte* from, const std::size_t* offsets) {
-  std::int32_t four[4];
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i)
-    __builtin_memcpy(&four[i], from + offsets[i], sizeof(four[i]));
-  return _mm_setr_epi32(four[0], four[1], four[2], four[3]);
-}
-
-// The scales of blocks b and b + 1 of 16 rows; what is read of a second block that is not there has
-// no meaning. A gather instruction would take longer.
-QUIRE_INLINE void load_scales(const std::byte* first, const row_offsets& offsets, std::size_t b,
-                              vec (&scales)[2]) {
-  const std::byte* from = first + b * scale_bytes;
-  const __m256i low = _mm256_inserti128_si256(
-      _mm256_castsi128_si256(load_four(from, offsets.at)), load_four(from, offsets.at + 4), 1);
-  const __m256i high = _mm256_inserti128_si256(
-      _mm256_castsi128_si256(load_four(from, offsets.at + 8)), load_four(from, offsets.at + 12), 1);
-  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-  scales[0] = _mm512_castsi512_ps(_mm512_srli_epi32(_mm512_slli_epi32(both, 16), 1));
-  scales[1] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(both, 16), 15));
-}
-
-// a = a^T, for 16 x 16 values of 4 bytes.
-QUIRE_INLINE void turn(__m512i (&a)[16]) {
-  __m512i b[16];
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < 16; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 16; i += 4)
-#pragma GCC unroll 2
-    for (std::size_t j = 0; j < 2; ++j) {
-      a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + 2 + j]);
-      a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + 2 + j]);
-    }
-#pragma GCC unroll 4
-  for (std::size_t j = 0; j < 4; ++j) {
-    const __m512i even_low = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
-    const __m512i even_high = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd);
-    const __m512i odd_high = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd);
-    a[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    a[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    a[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    a[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-}
-
-// The codes of blocks b and b + 1 of 16 rows, or of b alone, 4 values of each per register, plus the
-// type's bias.
-template <kv_type Type, bool Two>
-QUIRE_INLINE void turned_codes(const std::byte* codes, const row_offsets& offsets,
-                               __m512i (&out)[16]) {
-#pragma GCC unroll 16
-  for (std::size_t i = 0; i < 16; ++i) out[i] = load_codes<Type>(codes + offsets.at[i], Two);
-  turn(out);
-  if constexpr (Type == kv_type::q8)
-#pragma GCC unroll 16
-    for (std::size_t i = 0; i < 16; ++i)
-      out[i] = _mm512_xor_si512(out[i], _mm512_set1_epi8(-128));
-}
-
 // sum += the products of 4 unsigned bytes per lane and the 4 signed bytes at `four`.
 QUIRE_INLINE void add_products_of(__m512i& sum, __m512i is_unsigned, const std::int8_t* four) {
   asm("vpdpbusd %2%{1to16%}, %1, %0"
@@ -168,7 +95,7 @@ void score_quantized_rows(const paged_rows& rows, std::size_t begin, std::size_t
                           const packed_queries& q, float* out, std::size_t stride,
                           const row_fetch* fetch) noexcept {
   const std::size_t blocks = blocks_of(rows.head_dim);
-  const row_offsets whole(lone_keys, rows.row_bytes_k);
+  const row_offsets whole = offsets_in_page(lone_keys, rows.row_bytes_k);
   group_cursor cursor(rows, begin, end, rows.offset_k, rows.row_bytes_k);
   while (!cursor.done()) {
     const row_group group = cursor.next(rows);
@@ -189,7 +116,7 @@ void score_quantized_rows(const paged_rows& rows, std::size_t begin, std::size_t
     if (group.num_rows == lone_keys)
       score(whole);
     else
-      score(row_offsets(group.num_rows, rows.row_bytes_k));
+      score(offsets_in_page(group.num_rows, rows.row_bytes_k));
     meanwhile.step();
     out += group.num_rows;
   }
@@ -212,6 +139,22 @@ void score_quantized(const paged_rows& rows, std::size_t begin, std::size_t end,
     fetch = nullptr;  // once is enough
     g += heads;
   }
+}
+
+// Interleaves the codes of 4 keys; every result holds 16 dims of one block, the first two of block b.
+QUIRE_INLINE void interleave(const __m512i (&key)[4], __m512i (&out)[4]) {
+  const __m512i low01 = _mm512_unpacklo_epi8(key[0], key[1]);
+  const __m512i high01 = _mm512_unpackhi_epi8(key[0], key[1]);
+  const __m512i low23 = _mm512_unpacklo_epi8(key[2], key[3]);
+  const __m512i high23 = _mm512_unpackhi_epi8(key[2], key[3]);
+  const __m512i a = _mm512_unpacklo_epi16(low01, low23);  // of each 16 dims the first 4
+  const __m512i b = _mm512_unpackhi_epi16(low01, low23);
+  const __m512i c = _mm512_unpacklo_epi16(high01, high23);
+  const __m512i d = _mm512_unpackhi_epi16(high01, high23);
+  out[0] = _mm512_shuffle_i32x4(a, b, 0x44);
+  out[1] = _mm512_shuffle_i32x4(c, d, 0x44);
+  out[2] = _mm512_shuffle_i32x4(a, b, 0xee);
+  out[3] = _mm512_shuffle_i32x4(c, d, 0xee);
 }
 
 // Weights of a run of groups as bytes, for two blocks of dims.
@@ -372,7 +315,7 @@ void weigh_quantized_rows(const paged_rows& rows, std::size_t begin, std::size_t
   const std::size_t blocks = blocks_of(rows.head_dim);
   for (std::size_t i = 0; i < Rows * blocks * kv_block_values; i += width) store(out + i, zero());
   split_rows<Rows> split;
-  const row_offsets whole(lone_keys, rows.row_bytes_v);
+  const row_offsets whole = offsets_in_page(lone_keys, rows.row_bytes_v);
   row_offsets parts[lone_groups] = {whole, whole, whole, whole};
   row_group groups[lone_groups];
   group_cursor cursor(rows, begin, end, rows.offset_v, rows.row_bytes_v);
@@ -387,7 +330,7 @@ void weigh_quantized_rows(const paged_rows& rows, std::size_t begin, std::size_t
       num_pages += group.begins_page ? 1 : 0;
       group.offsets = &whole;
       if (group.num_rows == lone_keys) continue;
-      parts[num_groups] = row_offsets(group.num_rows, rows.row_bytes_v);
+      parts[num_groups] = offsets_in_page(group.num_rows, rows.row_bytes_v);
       group.offsets = &parts[num_groups];
     }
     for (std::size_t b = 0; b < blocks; b += 2) {

@@ -36,12 +36,14 @@ void attention_plan::make(const attention_args& args, const attention_plan_optio
 void attention_plan::add_own(const attention_args& args, const attention_plan_options& options,
                              bool prefill) {
   const std::uint32_t heads_per_kv = args.num_heads / args.kv.layout->kv_heads;
-  const std::uint32_t block = tokens_per_group(args);
+  const std::uint32_t usual_block = tokens_per_group(args);
   const bool share = args.sharing != nullptr && !options.row_independent;
   for (std::uint32_t s = 0; s < args.sequences.size(); ++s) {
     const attention_sequence& sequence = args.sequences[s];
     if ((sequence.num_tokens > 1) != prefill) continue;
     if (!prefill) group_of_[s] = groups_.size();
+    const std::uint32_t block =
+        sequence.first_position < deep_prompt ? usual_block : 2 * usual_block;
     for (std::uint32_t first = 0; first < sequence.num_tokens; first += block)
       for (std::uint32_t head = 0; head < args.kv.layout->kv_heads; ++head) {
         const std::uint32_t position = sequence.first_position + first;
@@ -54,7 +56,10 @@ void attention_plan::add_own(const attention_args& args, const attention_plan_op
         group.begin = first_visible(position, args.window);
         group.end = position + group.num_queries;
         if (share && !prefill) group.begin = std::max(group.begin, args.sharing->private_begin(s));
-        add_group(args, group, prefill || options.row_independent ? prefill_chunk : decode_chunk);
+        add_group(args, group,
+                  options.row_independent ? invariant_chunk
+                  : prefill               ? prefill_chunk
+                                          : decode_chunk);
       }
   }
 }

@@ -64,15 +64,18 @@ struct attention_plan_options {
 /// The work of one call. Keeps its memory between calls.
 class attention_plan {
  public:
-  /// Positions per chunk for one query token, for tokens that share a prefix, and for many of one
-  /// sequence.
+  /// Positions per chunk for one query token, for tokens that share a prefix, for many of one
+  /// sequence, and with row_independent for all.
   static constexpr std::uint32_t decode_chunk = 256;
   static constexpr std::uint32_t shared_chunk = 512;
-  static constexpr std::uint32_t prefill_chunk = 1024;
+  static constexpr std::uint32_t prefill_chunk = 4096;
+  static constexpr std::uint32_t invariant_chunk = 1024;
   /// Query rows up to which reading quantized rows in place costs less than rearranging them.
   static constexpr std::uint32_t most_lone_rows = 4;
   /// Query rows that a group aims at: enough to pay for decoding the keys they share.
   static constexpr std::uint32_t group_rows = 96;
+  /// Positions from which on a group takes twice as many: there are enough of them for all threads.
+  static constexpr std::uint32_t deep_prompt = 2048;
 
   void make(const attention_args& args, const attention_plan_options& options);
 

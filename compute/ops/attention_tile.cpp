@@ -47,8 +47,9 @@ std::size_t attention_tile::scratch_floats(std::size_t num_rows, std::size_t dim
          carver::rounded(transpose_rows * dim) +                              //
          carver::rounded(carver::floats_for<std::int8_t>(num_rows * dim)) +   // packed queries
          2 * carver::rounded(num_rows * blocks) +                             //
-         2 * carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +  // packed parts
-         2 * carver::rounded(block * blocks) + carver::rounded(blocks);
+         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +      // packed keys
+         carver::rounded(carver::floats_for<std::int16_t>(block * dim)) +     // packed values
+         carver::rounded(dim) + 2 * carver::rounded(block * blocks) + carver::rounded(blocks);
 }
 
 attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout& layout,
@@ -78,7 +79,8 @@ attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout
     kernels.packed->pack_queries[index(layout.type_k)](queries, num_rows, dim_, packed_queries_);
   }
   if (packed.values)
-    packed_values_ = {.codes = scratch.take_as<std::int8_t>(block * dim_),
+    packed_values_ = {.codes = scratch.take_as<std::int16_t>(block * dim_),
+                      .starts = scratch.take_as<std::int32_t>(dim_),
                       .factors = scratch.take(block * blocks),
                       .units = scratch.take(blocks)};
 }
@@ -150,8 +152,15 @@ void attention_tile::attend_block(std::uint32_t first, std::uint32_t last,
   const auto from = std::find_if(visible_.begin(), visible_.end(), sees);
   if (from == visible_.end()) return;
   const auto to = std::find_if(visible_.rbegin(), visible_.rend(), sees).base();
-  const auto first_row = static_cast<std::size_t>(from - visible_.begin());
-  const auto num_rows = static_cast<std::size_t>(to - from);
+  const auto end_row = static_cast<std::size_t>(to - visible_.begin());
+  for (auto row = static_cast<std::size_t>(from - visible_.begin()); row < end_row; row += tile_rows)
+    attend_rows(first, last, row, std::min(tile_rows, end_row - row), result);
+}
+
+// The same for some of the rows.
+void attention_tile::attend_rows(std::uint32_t first, std::uint32_t last, std::size_t first_row,
+                                 std::size_t num_rows,
+                                 const partial_result& result) const noexcept {
   const std::uint32_t base = first / block * block;
   const std::size_t columns = (last - base + transpose_rows - 1) / transpose_rows * transpose_rows;
   const std::size_t wide = padded_dim(last - base);

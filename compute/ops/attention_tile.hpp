@@ -43,6 +43,9 @@ class attention_tile {
   /// order, does not depend on how a prompt was cut.
   static constexpr std::uint32_t block = packed_block;
 
+  /// Query rows whose scores are in hand at a time: they stay in the first cache beside a block.
+  static constexpr std::size_t tile_rows = 48;
+
   /// Takes its memory from `scratch`, which has scratch_floats() for it. `queries`, (rows,
   /// padded_dim), are scaled for exponentials to base 2; row r sees visible[r].
   attention_tile(const attention_kernels& kernels, const kv_layout& layout, packed_parts packed,
@@ -62,6 +65,8 @@ class attention_tile {
                    std::uint32_t last) const noexcept;
   void attend_block(std::uint32_t first, std::uint32_t last,
                     const partial_result& result) const noexcept;
+  void attend_rows(std::uint32_t first, std::uint32_t last, std::size_t first_row,
+                   std::size_t num_rows, const partial_result& result) const noexcept;
 
   const attention_kernels& kernels_;
   const kv_layout& layout_;
