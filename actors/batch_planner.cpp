@@ -73,7 +73,8 @@ std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t c
 }
 
 void step_aim::observe(double seconds, double expected, double allowed) {
-  late_ = std::max((seconds - expected) / allowed, 0.98 * late_);
+  // No step counts as later than the whole allowance: a pause of the machine is forgotten as soon as that.
+  late_ = std::max(std::min((seconds - expected) / allowed, 1.0), 0.98 * late_);
 }
 
 double step_aim::aim(double allowed) const {

@@ -60,6 +60,7 @@ std::span<const float> decoder::forward(const token_batch& batch, std::byte* pag
   room(attended_, num_rows_ * c.heads * c.head_dim);
   const auto kv_of = [&](std::uint32_t layer) { return paged_kv{pages, &layout, layer}; };
   const auto num_layers = static_cast<std::uint32_t>(c.layers.size());
+  cut_rows();
 
   over_rows([&](const compute_context& context, row_block rows, workspace& space) {
     embed(batch.tokens, rows);
@@ -123,7 +124,6 @@ void decoder::cut_rows() {
 
 template <class Body>
 void decoder::over_rows(Body&& body) {
-  cut_rows();
   if (blocks_.empty()) return body(context_, row_block{0, num_rows_}, workspaces_[0]);
   compute_context alone = context_;
   alone.threads = one_thread_.get();
@@ -297,6 +297,7 @@ void decoder::keep_rows(std::span<const std::uint32_t> rows) {
     move(attended_, i, q_dim);
   }
   num_rows_ = rows.size();
+  cut_rows();
 }
 
 }  // namespace quire

@@ -61,7 +61,7 @@ class decoder {
   };
 
   std::size_t qkv_stride() const noexcept;
-  /// Makes blocks_ of the rows: none when all threads should share the weights instead.
+  /// Makes blocks_ of num_rows_: none when all threads should share the weights instead.
   void cut_rows();
   /// Calls body(context, rows, workspace) for blocks that cover the rows: for each on one thread when
   /// there are enough, else once, with all threads.

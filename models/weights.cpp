@@ -18,7 +18,10 @@ class tensor_loader {
  public:
   tensor_loader(const compute_context& context, const gguf_file& file,
                 const load_progress& progress, huge_pages which)
-      : context_(&context), memory_(weight_memory::usual_region_bytes, which), file_(&file), progress_(&progress) {
+      : context_(&context),
+        memory_(weight_memory::usual_region_bytes, which),
+        file_(&file),
+        progress_(&progress) {
     for (const gguf_tensor& tensor : file.tensors()) total_bytes_ += tensor.size_bytes;
   }
 
@@ -62,11 +65,11 @@ class tensor_loader {
     for (const gguf_tensor& tensor : file_->tensors())
       if (!taken_.contains(tensor.name)) left.push_back(tensor.name);
     if (left.empty()) return {};
-    const std::size_t shown = std::min<std::size_t>(left.size(), 8);
+    const auto shown = std::min<std::ptrdiff_t>(std::ssize(left), 8);
     return fail(errc::unsupported,
                 fmt::format("the file has {} tensors that this architecture does not use here: {}{}",
-                            left.size(), fmt::join(left.begin(), left.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
-                            left.size() > shown ? ", ..." : ""));
+                            left.size(), fmt::join(left.begin(), left.begin() + shown, ", "),
+                            std::ssize(left) > shown ? ", ..." : ""));
   }
 
  private:

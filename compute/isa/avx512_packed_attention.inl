@@ -45,8 +45,10 @@ void pack_queries(const float* q, std::size_t num_rows, std::size_t dim,
     const float most = reduce_max(max(abs(low), abs(high)));
     const bool empty = !(most > 1e-36f);  // below, 127 / most overflows
     const vec inverse = set1(empty ? 0.0f : 127.0f / most);
-    const __m512i first = _mm512_cvtps_epi32(mul(low, inverse));
-    const __m512i second = _mm512_cvtps_epi32(mul(high, inverse));
+    // What is no number converts to the smallest integer: it counts as -128, in codes and sums alike.
+    const __m512i least = _mm512_set1_epi32(-128);
+    const __m512i first = _mm512_max_epi32(_mm512_cvtps_epi32(mul(low, inverse)), least);
+    const __m512i second = _mm512_max_epi32(_mm512_cvtps_epi32(mul(high, inverse)), least);
     auto* codes = reinterpret_cast<__m128i*>(out.codes + b * kv_block_values);
     _mm_storeu_si128(codes, _mm512_cvtepi32_epi8(first));
     _mm_storeu_si128(codes + 1, _mm512_cvtepi32_epi8(second));

@@ -2,7 +2,8 @@
 // token does. Needs avx512_packed_attention.inl before it.
 //
 // Sixteen keys of a page at a time are turned in registers, so that a query's 4 values meet 16 keys
-// at once. Values of 4 keys are interleaved in registers; weights are split in two bytes as there.
+// at once. Values of 4 keys are interleaved in registers; weights become 16 bits in units of 64 keys, and
+// their two bytes go through a product each.
 
 // Keys that are in hand at a time; they lie in one page.
 constexpr std::size_t lone_keys = pack_group;
@@ -163,12 +164,12 @@ struct split_rows {
   alignas(64) std::uint8_t high[Rows][2][lone_groups * lone_keys];
   alignas(64) std::uint8_t low[Rows][2][lone_groups * lone_keys];
   float units[2];
-  // Sums of whole weights, for types whose codes are biased.
+  // Sums of whole weights, for q4, whose codes are biased.
   std::int32_t totals[Rows][2];
 };
 
 // Multiplies weights by values' scales, and splits them in units of the largest scale.
-template <std::size_t Rows>
+template <kv_type Type, std::size_t Rows>
 QUIRE_INLINE void split_groups(const row_group* groups, std::size_t num_groups, std::size_t b,
                                const float* weights, std::size_t stride, split_rows<Rows>& out) {
   constexpr float most_steps = 65280.0f;  // 2^16 - 256: rounding cannot carry out of two bytes
@@ -197,8 +198,10 @@ QUIRE_INLINE void split_groups(const row_group* groups, std::size_t num_groups, 
       const vec weight = load_part(weights + r * stride, groups[i].num_rows);
 #pragma GCC unroll 2
       for (std::size_t j = 0; j < 2; ++j) {
-        const __m512i steps = _mm512_cvtps_epi32(mul(weight, factors[j]));
-        totals[r][j] = _mm512_add_epi32(totals[r][j], steps);
+        // What is no number converts to the smallest integer: it counts as nothing.
+        const __m512i steps =
+            _mm512_max_epi32(_mm512_cvtps_epi32(mul(weight, factors[j])), _mm512_setzero_si512());
+        if constexpr (Type == kv_type::q4) totals[r][j] = _mm512_add_epi32(totals[r][j], steps);
         _mm_store_si128(reinterpret_cast<__m128i*>(out.high[r][j] + i * lone_keys),
                         _mm512_cvtepi32_epi8(_mm512_srli_epi32(steps, 8)));
         _mm_store_si128(reinterpret_cast<__m128i*>(out.low[r][j] + i * lone_keys),
@@ -207,9 +210,10 @@ QUIRE_INLINE void split_groups(const row_group* groups, std::size_t num_groups, 
     }
     weights += groups[i].num_rows;
   }
+  if constexpr (Type == kv_type::q4)
 #pragma GCC unroll 4
-  for (std::size_t r = 0; r < Rows; ++r)
-    for (std::size_t j = 0; j < 2; ++j) out.totals[r][j] = _mm512_reduce_add_epi32(totals[r][j]);
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t j = 0; j < 2; ++j) out.totals[r][j] = _mm512_reduce_add_epi32(totals[r][j]);
 }
 
 // The codes of 4 keys, interleaved: every result holds 16 dims of one block, the first two of block
@@ -251,8 +255,8 @@ QUIRE_INLINE void interleaved_codes(const std::byte* codes, const std::size_t* o
 // out (Rows, 64 dims of blocks b and b + 1) += the weights of a run of groups times their values.
 template <kv_type Type, std::size_t Rows, bool Two>
 void weigh_groups(const row_group* groups, std::size_t num_groups, std::size_t blocks,
-                               std::size_t b, const split_rows<Rows>& weights, float* out,
-                               const row_fetch* fetch) noexcept {
+                  std::size_t b, const split_rows<Rows>& weights, float* out,
+                  const row_fetch* fetch) noexcept {
   constexpr std::size_t parts = Two ? 2 : 1;
   const std::size_t at = blocks * scale_bytes + b * block_bytes<Type>;
   __m512i highs[Rows][4];
@@ -334,7 +338,7 @@ void weigh_quantized_rows(const paged_rows& rows, std::size_t begin, std::size_t
       group.offsets = &parts[num_groups];
     }
     for (std::size_t b = 0; b < blocks; b += 2) {
-      split_groups(groups, num_groups, b, weights, stride, split);
+      split_groups<Type>(groups, num_groups, b, weights, stride, split);
       const auto weigh_pair =
           b + 1 < blocks ? weigh_groups<Type, Rows, true> : weigh_groups<Type, Rows, false>;
       weigh_pair(groups, num_groups, blocks, b, split, out, b == 0 ? fetch : nullptr);

@@ -192,6 +192,10 @@ TEST_CASE("steps that take too long make the next ones shorter", "[actors]") {
   CHECK(aim.aim(allowed) < 0.8 * allowed);
   for (int i = 0; i < 100; ++i) aim.observe(1.0, 0.008, allowed);
   CHECK(aim.aim(allowed) > 0.2 * allowed);
+  // A pause of a second, a debugger's or a neighbour's, does not slow prompts for longer than a hundred steps.
+  for (int i = 0; i < 100; ++i) aim.observe(0.0081, 0.008, allowed);
+  CHECK(aim.aim(allowed) == Approx(before).epsilon(0.3));
+  CHECK(aim.aim(allowed) > 0.6 * allowed);
 }
 
 TEST_CASE("a step's time is expected from what was learned", "[actors]") {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -189,6 +190,38 @@ TEST_CASE("large scores neither overflow nor fade", "[compute]") {
     const auto out = run_step(context, sample, input, 0, scale);
     // A score of 2,000 has an ulp of 1e-4, which is then the relative error of a weight.
     REQUIRE(worst_error(context, sample, input, out, 0, scale) < 5e-3);
+  }
+}
+
+TEST_CASE("a query that is no number harms no other row", "[compute]") {
+  arena threads(2);
+  for (const kernel_table* kernels : runnable_kernels()) {
+    const compute_context context{kernels, &threads};
+    INFO(isa_name(*kernels));
+    for (const kv_type type : all_types) {
+      INFO(kv_type_name(type));
+      const auto layout = kv_layout::make(1, 2, 64, 16, type, type).value();
+      paged_sample sample(layout, 0, 3, {{150, 1}, {63, 1}, {5, 40}, {70, 30}}, 11);
+      sample.store_history(context);
+      auto input = random_input(sample);
+      const auto expected = run_step(context, sample, input, 0, 0.125f);
+      // Of a lone token and of a prompt: all of the row, or every other value, or one.
+      const std::size_t row = std::size_t{sample.num_heads()} * layout.head_dim;
+      const std::size_t bad_rows[] = {0, sample.sequences[3].first_row};
+      for (const std::size_t step : {std::size_t{1}, std::size_t{2}, row}) {
+        auto bad = input;
+        for (const std::size_t r : bad_rows)
+          for (std::size_t i = 0; i < row; i += step) bad.q[r * row + i] = i % 4 == 0 ? NAN : INFINITY;
+        const auto out = attend(context, sample, bad, 0, 0.125f);
+        for (std::size_t r = 0; r < sample.num_rows; ++r) {
+          if (std::find(std::begin(bad_rows), std::end(bad_rows), r) != std::end(bad_rows)) continue;
+          INFO("row " << r << " beside rows with every " << step << "th value no number");
+          const auto at = static_cast<std::ptrdiff_t>(r * row);
+          REQUIRE(std::equal(out.begin() + at, out.begin() + at + static_cast<std::ptrdiff_t>(row),
+                             expected.begin() + at));
+        }
+      }
+    }
   }
 }
 
