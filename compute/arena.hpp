@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -35,6 +36,10 @@ class arena {
   /// chunk it runs on the caller without synchronization. Not reentrant. A body may take the number
   /// of the thread too, body(i, thread), below num_threads(): two chunks that run at the same time are
   /// told different ones.
+  ///
+  /// Chunks are dealt out in equal consecutive shares, in the order of the threads. A thread takes its
+  /// share from the front and then from the ends of others', so neighbours are mostly run one after the
+  /// other by one thread, and large chunks should come first in a share.
   template <class Body>
   void parallel(std::size_t num_chunks, Body&& body) {
     using body_type = std::remove_reference_t<Body>;
@@ -46,6 +51,11 @@ class arena {
             (*static_cast<body_type*>(b))(i);
         });
   }
+
+  /// Names what `thread` will read after the next region: when it has nothing to do there any more, it
+  /// asks memory for that, up to a limit, until something else is named with another region. Changes no
+  /// value. For the owner.
+  void expect(std::size_t thread, std::span<const std::byte> bytes) noexcept;
 
   /// Keeps the workers awake between regions while it lives: hold one around an engine step.
   class hot {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 
 #include "compute/ops/elementwise.hpp"
 #include "core/check.hpp"
@@ -28,6 +29,18 @@ std::size_t bytes_of(const layer_weights& w) {
   std::size_t bytes = 0;
   for (const packed_matrix* matrix : w.matrices()) bytes += matrix->size_bytes();
   return bytes;
+}
+
+/// Has the threads ask memory for the weights of the product after the next one while they wait for it.
+void expect(const compute_context& context, std::initializer_list<const packed_matrix*> next) {
+  const std::size_t threads = context.threads->num_threads();
+  if (threads == 1) return;
+  for (std::size_t thread = 0; thread < threads; ++thread)
+    context.threads->expect(thread,
+                            first_weights_of(thread, threads, {next.begin(), next.size()}));
+}
+void expect_layer(const compute_context& context, const layer_weights& next) {
+  expect(context, {&next.q, &next.k, &next.v});
 }
 
 /// Returns room for n floats, whose values are not kept.
@@ -96,6 +109,7 @@ void decoder::project(std::span<const float> hidden, std::size_t num_rows,
   const packed_matrix* const weights[] = {&output};
   prepared_.prepare(context_, hidden.data(), num_rows, config_->width, config_->width, weights);
   const matmul_target target{&output, logits.data(), config_->vocabulary, false};
+  expect_layer(context_, weights_->layers.front());  // the next step's
   matmul(context_, prepared_, {&target, 1});
 }
 
@@ -197,6 +211,7 @@ void decoder::before_attention(const compute_context& context, const paged_kv& k
                                  room(space.normed, rows.count * c.width), weights);
   const matmul_target projections[] = {
       {&w.q, q, stride, false}, {&w.k, k, stride, false}, {&w.v, v, stride, false}};
+  expect(context, {&w.attention_out});
   matmul(context, space.prepared, projections);
 
   if (c.qk_norm) {
@@ -251,6 +266,7 @@ void decoder::after_attention(const compute_context& context, const layer_weight
   const packed_matrix* const attention_out[] = {&w.attention_out};
   space.prepared.prepare(context, attended_.data() + rows.first * q_dim, rows.count, q_dim, q_dim,
                          attention_out);
+  expect(context, {&w.gate, &w.up});
   add_product(context, w.attention_out, w.post_attention_norm, x, rows.count, space);
 
   float* gate = room(space.gate, rows.count * c.feed_forward);
@@ -261,10 +277,15 @@ void decoder::after_attention(const compute_context& context, const layer_weight
                                  gate_and_up);
   const matmul_target projections[] = {{&w.gate, gate, c.feed_forward, false},
                                        {&w.up, up, c.feed_forward, false}};
+  expect(context, {&w.down});
   matmul(context, space.prepared, projections);
   gated(context, c.gate, gate, up, rows.count, c.feed_forward, gate);
   const packed_matrix* const down[] = {&w.down};
   space.prepared.prepare(context, gate, rows.count, c.feed_forward, c.feed_forward, down);
+  if (&w == &weights_->layers.back())
+    expect(context, {&weights_->output_layer()});
+  else
+    expect_layer(context, *(&w + 1));
   add_product(context, w.down, w.post_feed_forward_norm, x, rows.count, space);
 }
 

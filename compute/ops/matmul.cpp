@@ -15,6 +15,7 @@ namespace {
 // Rough cycles, to size chunks: a region pays when each chunk outlasts the hand-over to a worker.
 constexpr std::size_t chunk_cycles = 6000;
 constexpr std::size_t chunks_per_thread = 6;
+constexpr std::size_t last_chunk_cycles = 700;
 constexpr std::size_t unpack_cycles = 32;   // per panel and 32 inputs
 constexpr std::size_t row_cycles = 6;       // per panel, 32 inputs and row
 constexpr std::size_t quantize_cycles = 16; // per row and 32 inputs
@@ -43,18 +44,33 @@ struct split {
   std::size_t num_groups = 0;
   std::size_t panel_chunks = 0;
   std::size_t row_chunks = 0;
+  std::size_t shares = 1;  // of panels; cut into as many chunks each
   bool pair_panels = false;
 
   /// Returns where chunk `part` of panels begins. Products of many rows take panels in pairs.
   std::size_t first_panel(std::size_t part) const noexcept {
-    const std::size_t panel = part * num_panels / panel_chunks;
+    const std::size_t panel = cut(part);
     return pair_panels && part < panel_chunks ? panel / 2 * 2 : panel;
+  }
+
+ private:
+  // A thread's share is cut in half, the second half too, and so on: few chunks, since each begins with
+  // a wait for memory, but little to wait for at the end.
+  std::size_t cut(std::size_t part) const noexcept {
+    if (shares == 1) return part * num_panels / panel_chunks;
+    const std::size_t per_share = panel_chunks / shares;
+    const std::size_t share = part / per_share;
+    if (share == shares) return num_panels;
+    const std::size_t begin = share * num_panels / shares;
+    const std::size_t end = (share + 1) * num_panels / shares;
+    return end - ((end - begin) >> (part % per_share));
   }
 };
 
-std::size_t panels_of(const matmul_target& target) noexcept {
-  return divide_up(target.weights->rows(), panel_outputs);
+std::size_t panels_of(const packed_matrix& weights) noexcept {
+  return divide_up(weights.rows(), panel_outputs);
 }
+std::size_t panels_of(const matmul_target& target) noexcept { return panels_of(*target.weights); }
 
 split plan(const compute_context& context, const activations& x,
            std::span<const matmul_target> targets) noexcept {
@@ -76,6 +92,14 @@ split plan(const compute_context& context, const activations& x,
   s.panel_chunks = std::min(chunks, s.num_panels);
   s.row_chunks = std::min(divide_up(chunks, s.panel_chunks), s.num_groups);
   if (any_wide) s.row_chunks = 1;  // each chunk of rows would dequantize the weights again
+  if (s.row_chunks > 1 || s.panel_chunks < context.threads->num_threads()) return s;
+  s.shares = context.threads->num_threads();
+  const std::size_t share_panels = s.num_panels / s.shares;
+  const std::size_t share_cycles = divide_up(x.cols(), code_block) * block_cycles / s.shares;
+  std::size_t halvings = 0;
+  while (share_panels >> (halvings + 1) != 0 && share_cycles >> (halvings + 1) > last_chunk_cycles)
+    ++halvings;
+  s.panel_chunks = s.shares * (halvings + 1);
   return s;
 }
 
@@ -251,6 +275,23 @@ void matmul(const compute_context& context, const activations& x,
       begin = end;
     }
   });
+}
+
+std::span<const std::byte> first_weights_of(std::size_t thread, std::size_t num_threads,
+                                            consumers weights) noexcept {
+  std::size_t num_panels = 0;
+  for (const packed_matrix* matrix : weights) num_panels += panels_of(*matrix);
+  std::size_t first = thread * num_panels / num_threads;
+  const std::size_t share = (thread + 1) * num_panels / num_threads - first;
+  for (const packed_matrix* matrix : weights) {
+    const std::size_t panels = panels_of(*matrix);
+    if (first < panels) {
+      const std::size_t bytes = panel_layout_of(matrix->type(), matrix->cols()).panel_bytes;
+      return {matrix->data() + first * bytes, std::min(share, panels - first) * bytes};
+    }
+    first -= panels;
+  }
+  return {};
 }
 
 bool dequantizes_first(const compute_context& context, const packed_matrix& weights,

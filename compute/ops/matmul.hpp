@@ -72,6 +72,11 @@ struct matmul_target {
 void matmul(const compute_context& context, const activations& x,
             std::span<const matmul_target> targets);
 
+/// Returns the part of `weights` with whose products `thread` of `num_threads` begins when they are
+/// computed together: one piece of memory, its share or the beginning of that. For arena::expect().
+std::span<const std::byte> first_weights_of(std::size_t thread, std::size_t num_threads,
+                                            consumers weights) noexcept;
+
 /// Returns whether products of so many rows dequantize these weights first: then the rows should not be
 /// cut, because that would be done again for each part.
 bool dequantizes_first(const compute_context& context, const packed_matrix& weights,

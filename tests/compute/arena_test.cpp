@@ -1,15 +1,18 @@
 // Expectations: sums and counts by arithmetic; refusals observed as an abort of a child process.
 #include "compute/arena.hpp"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "tests/support/catch.hpp"
@@ -120,6 +123,60 @@ TEST_CASE("arenas may be many and short-lived", "[compute]") {
     a.parallel(out.size(), [&](std::size_t c) { out[c] = static_cast<int>(c); });
     REQUIRE(std::accumulate(out.begin(), out.end(), 0) == 36);
   }
+}
+
+TEST_CASE("a thread runs its share from the front and then the others' from the end", "[compute]") {
+  for (const std::size_t threads : {2, 3, 5})
+    for (const std::size_t chunks : {2, 4, 7, 100}) {
+      arena a(threads);
+      arena::hot guard(a);
+      const std::size_t shares = std::min(threads, chunks);
+      for (int repeat = 0; repeat < 20; ++repeat) {
+        std::vector<std::vector<std::size_t>> order(threads);
+        a.parallel(chunks, [&](std::size_t i, std::size_t thread) { order[thread].push_back(i); });
+        for (std::size_t thread = 0; thread < threads; ++thread)
+          for (std::size_t share = 0; share < shares; ++share) {
+            const std::size_t begin = share * chunks / shares;
+            const std::size_t end = (share + 1) * chunks / shares;
+            std::size_t last = chunks;  // of this share that the thread ran
+            for (const std::size_t i : order[thread]) {
+              if (i < begin || i >= end) continue;
+              if (share == thread)
+                REQUIRE(i == (last == chunks ? begin : last + 1));
+              else
+                REQUIRE(i < last);
+              last = i;
+            }
+          }
+      }
+    }
+}
+
+TEST_CASE("memory that is expected is asked for, never read", "[compute]") {
+  constexpr std::size_t size = 1 << 20;
+  void* const forbidden = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(forbidden != MAP_FAILED);
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(forbidden), size);
+  for (const std::size_t threads : {1, 2, 4}) {
+    arena a(threads);
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      arena::hot guard(a);
+      for (std::size_t thread = 0; thread < threads; ++thread)
+        a.expect(thread, repeat % 4 == 3 ? bytes.first(0) : bytes.subspan(thread * 1000));
+      // The first chunk takes long, so that the other threads have time.
+      std::vector<std::uint64_t> sums(8, 0);
+      a.parallel(sums.size(), [&](std::size_t i) {
+        for (std::uint64_t n = 0; n < (i == 0 ? 200000u : 10u); ++n) sums[i] += n ^ i;
+      });
+      for (std::size_t i = 1; i < sums.size(); ++i) {
+        std::uint64_t sum = 0;
+        for (std::uint64_t n = 0; n < 10; ++n) sum += n ^ i;
+        REQUIRE(sums[i] == sum);
+      }
+      REQUIRE(sums[0] == 200000ull * 199999 / 2);
+    }
+  }
+  munmap(forbidden, size);
 }
 
 #if !defined(__SANITIZE_THREAD__)

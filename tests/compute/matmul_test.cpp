@@ -7,6 +7,8 @@
 #include <cstring>
 #include <iostream>
 #include <limits>
+#include <mutex>
+#include <set>
 #include <vector>
 
 #include "compute/dequantize.hpp"
@@ -248,6 +250,50 @@ TEST_CASE("prepare_rmsnorm prepares what RMSNorm in double precision gives", "[i
         }
       }
     }
+}
+
+TEST_CASE("what a thread is expected to read first is where a call of a product begins", "[isa]") {
+  static std::mutex mutex;
+  static std::set<const std::byte*> begins;
+  kernel_table watched = *runnable_kernels().front();
+  matmul_kernels noted = *watched.matmul;
+  noted.product[static_cast<std::size_t>(tensor_type::q8_0)] = [](const matmul_task& task) noexcept {
+    const std::lock_guard lock(mutex);
+    begins.insert(task.panels);
+  };
+  watched.matmul = &noted;
+  const std::size_t cols = 1024;
+  std::vector<packed_matrix> matrices;
+  for (const std::size_t rows : {500u, 176u, 16u, 1000u})
+    matrices.push_back(pack(random_matrix(traits_of(tensor_type::q8_0), rows, cols, 0.1f, rows)));
+  const packed_matrix* const weights[] = {&matrices[0], &matrices[1], &matrices[2], &matrices[3]};
+  const auto x = random_rows(cols, 1.0f, 1);
+  std::vector<std::vector<float>> out;
+  std::vector<matmul_target> targets;
+  for (const packed_matrix& matrix : matrices) {
+    out.emplace_back(matrix.rows());
+    targets.push_back({&matrix, out.back().data(), matrix.rows(), false});
+  }
+  for (const std::size_t num_threads : {2u, 3u, 7u}) {
+    arena threads(num_threads);
+    const compute_context context{&watched, &threads};
+    activations prepared;
+    prepared.prepare(context, x.data(), 1, cols, cols, weights);
+    begins.clear();
+    matmul(context, prepared, targets);
+    // 32 + 11 + 1 + 63 panels: a share is one piece unless it goes on in the next matrix.
+    for (std::size_t thread = 0; thread < num_threads; ++thread) {
+      const auto bytes = first_weights_of(thread, num_threads, weights);
+      REQUIRE(begins.count(bytes.data()) == 1);
+      const std::size_t panel_bytes = matrices[0].size_bytes() / 32;
+      const std::size_t first = thread * 107 / num_threads;
+      std::size_t end = (thread + 1) * 107 / num_threads;
+      for (const std::size_t boundary : {44u, 43u, 32u})
+        if (first < boundary) end = std::min<std::size_t>(end, boundary);
+      REQUIRE(bytes.size() == (end - first) * panel_bytes);
+    }
+  }
+  REQUIRE(first_weights_of(0, 2, {}).empty());
 }
 
 TEST_CASE("the forced ISA is the one whose kernels run", "[isa]") {
