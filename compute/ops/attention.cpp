@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "compute/attention_kernels.hpp"
@@ -25,6 +26,8 @@ constexpr std::size_t pages_ahead = 4;
 
 // The same for rows that are multiplied as they are: shorter, and their scales are read first.
 constexpr std::size_t packed_pages_ahead = 8;
+
+constexpr std::size_t cache_line = 64;
 
 float_buffer& thread_buffer() {
   thread_local float_buffer buffer;
@@ -164,6 +167,10 @@ class attention_run {
       next += list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, ahead, next);
     }
     std::fill_n(next, ahead, row_fetch{nullptr, 0});
+    // Nobody has asked for the first pages of a task, nor for values that follow few keys.
+    for (const row_fetch& first : std::span(stream).first(ahead))
+      for (std::size_t byte = 0; byte < first.bytes; byte += cache_line)
+        __builtin_prefetch(first.from + byte);
     float* scores = scratch.take(heads_per_kv_ * score_stride);
     const row_fetch* meanwhile = stream.data() + ahead;
     const auto type_k = static_cast<std::size_t>(layout_.type_k);

@@ -31,7 +31,7 @@ TEST_CASE("a layer has few barriers", "[model]") {
   const struct {
     std::uint32_t sequences, stored, added;
     double most_per_layer;
-  } steps[] = {{1, 100, 1, 5}, {16, 100, 1, 12}, {64, 100, 1, 2.1}, {1, 0, 512, 2.1}};
+  } steps[] = {{1, 100, 1, 4}, {16, 100, 1, 12}, {64, 100, 1, 2.1}, {1, 0, 512, 2.1}};
   for (const auto& step : steps) {
     const std::uint32_t pages = (step.stored + step.added + 15) / 16;
     std::vector<std::vector<page_id>> tables(step.sequences);
