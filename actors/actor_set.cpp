@@ -11,8 +11,8 @@ namespace quire {
 
 namespace {
 
-// Text work and decisions need little, the cores belong to the model runner; but a long prompt being
-// tokenized must not stand in the way of the next step.
+// Text work and decisions need little, the cores belong to the model runner; but a long prompt
+// being tokenized must not stand in the way of the next step.
 std::size_t workers(const actors_options& options) {
   return options.workers > 0 ? options.workers : 2;
 }
@@ -37,9 +37,10 @@ result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& opti
   chosen.idle = std::chrono::milliseconds(options.kv.idle_ms);
   chosen.min_pages = given.num_pages;  // a pool of an exact size stays as it is
   if (options.kv.pages == 0)
-    chosen.min_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        (std::uint64_t{options.kv.min_mib} << 20) / std::max<std::size_t>(given.layout.page_bytes, 1),
-        given.num_pages));
+    chosen.min_pages = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>((std::uint64_t{options.kv.min_mib} << 20) /
+                                    std::max<std::size_t>(given.layout.page_bytes, 1),
+                                given.num_pages));
   return cache_accounts::make(given.num_pages, given.layout.page_tokens, chosen);
 }
 
@@ -64,11 +65,10 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
   actor_set set;
   auto executor = std::shared_ptr<step_executor>(std::move(given.executor));
   set.runner = how.detached ? system.spawn<caf::detached>(model_runner, std::move(executor))
-                        : system.spawn(model_runner, std::move(executor));
+                            : system.spawn(model_runner, std::move(executor));
   set.manager = system.spawn(
       cache_manager, std::make_shared<std::unique_ptr<cache_accounts>>(std::move(*accounts)));
-  set.batcher =
-      system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler);
+  set.batcher = system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler);
   gateway_parts parts;
   parts.manager = set.manager;
   parts.batcher = set.batcher;

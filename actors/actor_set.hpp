@@ -1,5 +1,5 @@
-// Spawns the five kinds of actors and knows how to ask and end them. The engine facade stands on it,
-// and so do tests, under another scheduler.
+// Spawns the five kinds of actors and knows how to ask and end them. The engine facade stands on
+// it, and so do tests, under another scheduler.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -17,7 +17,8 @@ struct actor_set {
   model_runner_actor runner;
 };
 
-/// CAF's settings for the engine: its messages, and few threads that sleep when idle, beside oneTBB.
+/// CAF's settings for the engine: its messages, and few threads that sleep when idle, beside
+/// oneTBB.
 class actor_config : public caf::actor_system_config {
  public:
   explicit actor_config(const actors_options& options);

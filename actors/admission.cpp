@@ -62,7 +62,8 @@ void admission::leave(request_id request) {
 std::optional<double> admission::seconds_per_start(moment now) const {
   if (first_start_ == moment{}) return std::nullopt;
   const double age = std::max(seconds_between(first_start_, now), least_seconds);
-  const double left = recent_starts_ * std::exp(-seconds_between(last_start_, now) / memory_seconds);
+  const double left =
+      recent_starts_ * std::exp(-seconds_between(last_start_, now) / memory_seconds);
   return memory_seconds * (1.0 - std::exp(-age / memory_seconds)) / left;
 }
 

@@ -27,9 +27,9 @@ class admission {
   /// Adds its prompt's length, once known. A request that waits alone may be of any length. Errors:
   /// queue_full (the same); the request is then out of the queue.
   result<void> weigh(request_id request, std::uint32_t prompt_tokens);
-  /// Completes the error queue_full by the milliseconds until there will be room, which are its first
-  /// number. `next_departure`: seconds until a running request ends and one of the queue starts, if
-  /// somebody can tell; the rest goes by the speed at which the queue has been moving.
+  /// Completes the error queue_full by the milliseconds until there will be room, which are its
+  /// first number. `next_departure`: seconds until a running request ends and one of the queue
+  /// starts, if somebody can tell; the rest goes by the speed at which the queue has been moving.
   error come_back(error full, moment now, std::optional<double> next_departure) const;
   /// It was granted pages: out of the queue. Unknown or started ones are ignored.
   void start(request_id request, moment now);

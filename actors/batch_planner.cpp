@@ -38,9 +38,11 @@ void step_speed::observe(const work& done, double seconds) {
   // Chunks at one depth only cannot tell the two apart: what is known of pairs is kept.
   if (determinant > 1e-3 * sums_.tokens_tokens * sums_.pairs_pairs)
     pair_seconds_ = std::max(0.0, (sums_.tokens_tokens * sums_.pairs_seconds -
-                                   sums_.tokens_pairs * sums_.tokens_seconds) / determinant);
+                                   sums_.tokens_pairs * sums_.tokens_seconds) /
+                                      determinant);
   const double least = 0.1 * sums_.tokens_seconds / sums_.tokens_tokens;
-  token_seconds_ = (sums_.tokens_seconds - pair_seconds_ * sums_.tokens_pairs) / sums_.tokens_tokens;
+  token_seconds_ =
+      (sums_.tokens_seconds - pair_seconds_ * sums_.tokens_pairs) / sums_.tokens_tokens;
   if (token_seconds_ >= least) return;
   token_seconds_ = least;
   if (sums_.pairs_pairs > 0)
@@ -50,7 +52,8 @@ void step_speed::observe(const work& done, double seconds) {
 std::optional<double> step_speed::expect(const work& planned) const {
   const bool prefill = planned.prefill_tokens > 0;
   const bool decode = planned.decodes > 0;
-  if ((prefill && token_seconds_ == 0) || (decode && decode_step_seconds_ == 0)) return std::nullopt;
+  if ((prefill && token_seconds_ == 0) || (decode && decode_step_seconds_ == 0))
+    return std::nullopt;
   return (decode ? decode_step_seconds_ : 0) + planned.prefill_tokens * token_seconds_ +
          planned.prefill_pairs * pair_seconds_;
 }
@@ -73,7 +76,8 @@ std::optional<double> step_speed::forecast(std::uint32_t tokens, std::uint32_t c
 }
 
 void step_aim::observe(double seconds, double expected, double allowed) {
-  // No step counts as later than the whole allowance: a pause of the machine is forgotten as soon as that.
+  // No step counts as later than the whole allowance: a pause of the machine is forgotten as soon
+  // as that.
   late_ = std::max(std::min((seconds - expected) / allowed, 1.0), 0.98 * late_);
 }
 
@@ -105,8 +109,8 @@ std::size_t batch_planner::first() const {
   const auto before = [this](const unfinished& a, const unfinished& b) {
     return given_.at(a.user) - a.head_start < given_.at(b.user) - b.head_start;
   };
-  return static_cast<std::size_t>(
-      std::min_element(filling_.begin(), filling_.end(), before) - filling_.begin());
+  return static_cast<std::size_t>(std::min_element(filling_.begin(), filling_.end(), before) -
+                                  filling_.begin());
 }
 
 std::optional<sequence_id> batch_planner::first_in_line() const {
@@ -153,17 +157,17 @@ std::vector<batch_planner::part> batch_planner::plan(const step_limits& limits) 
   std::vector<part> parts;
   // A full house of decodes must not keep prompts out forever: they get one place in eight.
   const std::size_t kept = filling_.empty() ? 0 : std::max<std::size_t>(limits.max_streams / 8, 1);
-  const std::size_t places =
-      std::max<std::size_t>(limits.max_streams - std::min<std::size_t>(kept, limits.max_streams), 1);
+  const std::size_t places = std::max<std::size_t>(
+      limits.max_streams - std::min<std::size_t>(kept, limits.max_streams), 1);
   const std::size_t decodes = std::min(decoding_.size(), places);
   parts.reserve(decodes + filling_.size());
   if (decodes == decoding_.size()) next_turn_ = 0;
   for (std::size_t i = 0; i < decodes; ++i)
     parts.push_back({decoding_[(next_turn_ + i) % decoding_.size()], 1, true});
   if (decodes < decoding_.size()) next_turn_ = (next_turn_ + decodes) % decoding_.size();
-  const std::uint32_t budget = decodes == 0
-                                   ? limits.step_tokens
-                                   : std::min(limits.step_tokens, limits.step_tokens_beside_decodes);
+  const std::uint32_t budget =
+      decodes == 0 ? limits.step_tokens
+                   : std::min(limits.step_tokens, limits.step_tokens_beside_decodes);
   if (decodes < limits.max_streams) plan_prompts(budget, limits.max_streams - decodes, parts);
   return parts;
 }
@@ -182,7 +186,8 @@ void batch_planner::plan_prompts(std::uint32_t tokens, std::size_t streams,
                    [](const unfinished* a, const unfinished* b) { return a->tokens < b->tokens; });
   const unfinished& next_up = filling_[front];
   std::uint32_t left = tokens;
-  std::uint32_t firsts = std::min(next_up.tokens, std::max(tokens / 2, std::min(tokens, least_chunk)));
+  std::uint32_t firsts =
+      std::min(next_up.tokens, std::max(tokens / 2, std::min(tokens, least_chunk)));
   left -= firsts;
   const std::size_t place = parts.size();
   parts.push_back({next_up.sequence, 0, false});

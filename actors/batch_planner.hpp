@@ -48,8 +48,8 @@ class step_speed {
   } sums_;
 };
 
-/// The time that steps with prompts aim at, so that hardly one takes longer than allowed: it leaves as much
-/// as the latest of recent steps, of decodes alone too, took longer than expected.
+/// The time that steps with prompts aim at, so that hardly one takes longer than allowed: it leaves
+/// as much as the latest of recent steps, of decodes alone too, took longer than expected.
 class step_aim {
  public:
   /// Notes a step that took `seconds` where `expected` were expected and `allowed` allowed.
@@ -83,12 +83,12 @@ class batch_planner {
 
   explicit batch_planner(std::chrono::milliseconds aging) : aging_(aging) {}
 
-  /// A sequence that has `tokens` (> 0) prompt tokens to run before it decodes. Of several users the
-  /// one whose prompts were given the fewest tokens is first in line.
+  /// A sequence that has `tokens` (> 0) prompt tokens to run before it decodes. Of several users
+  /// the one whose prompts were given the fewest tokens is first in line.
   void add(sequence_id sequence, std::uint32_t tokens, int priority, moment now,
            const std::string& user = {});
-  /// The sequence ran `tokens` prompt tokens; returns whether its prompt is complete, which makes it
-  /// a decoding one.
+  /// The sequence ran `tokens` prompt tokens; returns whether its prompt is complete, which makes
+  /// it a decoding one.
   bool advance(sequence_id sequence, std::uint32_t tokens);
   /// Takes a decoding sequence out of the plans, and back in.
   void pause(sequence_id sequence) { remove(sequence); }
@@ -120,8 +120,8 @@ class batch_planner {
 
   std::chrono::milliseconds aging_;
   std::vector<sequence_id> decoding_;
-  std::size_t next_turn_ = 0;       ///< who decodes first when not all fit
-  std::vector<unfinished> filling_;    ///< by arrival
+  std::size_t next_turn_ = 0;            ///< who decodes first when not all fit
+  std::vector<unfinished> filling_;      ///< by arrival
   std::map<std::string, double> given_;  ///< prompt tokens, of the users that have prompts here
 };
 

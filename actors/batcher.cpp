@@ -1,7 +1,7 @@
 #include "actors/batcher.hpp"
 
-#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 #include <utility>
 
 namespace quire {
@@ -15,8 +15,8 @@ using phase = batcher_state::phase;
 /// the manager, not to the batcher.
 constexpr std::chrono::milliseconds retry_after{2};
 
-/// Returns how long a step may take while somebody decodes: the configured time, or twice what the decodes
-/// take alone where that is longer, since prompts must advance there too.
+/// Returns how long a step may take while somebody decodes: the configured time, or twice what the
+/// decodes take alone where that is longer, since prompts must advance there too.
 double allowed_seconds(const batcher_state& st) {
   return std::max(st.options.step_time_ms / 1000.0, 2 * st.speed.decode_step_seconds());
 }
@@ -25,8 +25,8 @@ step_limits limits(const batcher_state& st) {
   step_limits bounds;
   bounds.max_streams = st.options.max_streams;
   bounds.step_tokens = st.options.step_tokens;
-  const auto within = st.speed.prefill_tokens_within(st.aim.aim(allowed_seconds(st)),
-                                                     st.batch->prefill_context());
+  const auto within =
+      st.speed.prefill_tokens_within(st.aim.aim(allowed_seconds(st)), st.batch->prefill_context());
   // Without experience a small chunk is the way to get some.
   const std::uint32_t least = std::min(batch_planner::least_chunk, bounds.step_tokens);
   bounds.step_tokens_beside_decodes = std::clamp(within.value_or(least), least, bounds.step_tokens);
@@ -43,8 +43,8 @@ void start_step(self_pointer self) {
   self->send(st.manager, lease_request{++st.step, self, std::move(items), idle});
 }
 
-// The requests hear of a step when the next one is on its way: their text work would otherwise stand
-// before the batcher and the manager in the line for a worker thread.
+// The requests hear of a step when the next one is on its way: their text work would otherwise
+// stand before the batcher and the manager in the line for a worker thread.
 void tell(self_pointer self) {
   auto& st = self->state;
   for (batch_news& told : std::exchange(st.untold, {})) {
@@ -149,8 +149,8 @@ void end_step(self_pointer self, const step_done& done) {
   if (const auto expected = st.speed.expect(work); expected && work.decodes > 0)
     st.aim.observe(seconds_between(st.sent, st.since), *expected, allowed_seconds(st));
   st.speed.observe(work, computed);
-  st.transit_seconds += std::max(
-      0.0, seconds_between(st.sent, st.since) - computed - done->exchange_seconds);
+  st.transit_seconds +=
+      std::max(0.0, seconds_between(st.sent, st.since) - computed - done->exchange_seconds);
   step_end how{true, st.batch->not_run(), std::move(done->not_exchanged)};
   st.untold = st.batch->apply(std::move(*done->computed));
   self->send(st.manager, step_over{st.step, std::move(how)});
@@ -182,12 +182,9 @@ batcher_status status(const batcher_state& st) {
   batcher_status now;
   now.counts = st.batch->counts();
   now.sequences = st.batch->size();
-  now.seconds = {{"copy", st.spent.copy},
-                 {"forward", st.spent.forward},
-                 {"sample", st.spent.sample},
-                 {"exchange", st.exchange_seconds},
-                 {"planning", st.planning_seconds},
-                 {"transit", st.transit_seconds},
+  now.seconds = {{"copy", st.spent.copy},           {"forward", st.spent.forward},
+                 {"sample", st.spent.sample},       {"exchange", st.exchange_seconds},
+                 {"planning", st.planning_seconds}, {"transit", st.transit_seconds},
                  {"idle", st.idle_seconds}};
   return now;
 }
@@ -206,7 +203,8 @@ batcher_actor::behavior_type batcher(batcher_actor::stateful_pointer<batcher_sta
   st.runner = std::move(runner);
   st.batch.emplace(std::move(vocabulary), std::chrono::milliseconds(options.aging_ms));
   st.since = self->clock().now();
-  self->set_down_handler([self](const caf::down_msg& down) { bury(self->state, down.source.id()); });
+  self->set_down_handler(
+      [self](const caf::down_msg& down) { bury(self->state, down.source.id()); });
   return {
       [self](ready& joins) { add(self, joins); },
       [self](const stop_sequence& stopped) { drop(self->state, stopped.sequence); },

@@ -27,19 +27,19 @@ struct batcher_state {
   enum class phase : std::uint8_t { resting, leasing, computing };
   phase now = phase::resting;
   std::uint64_t step = 0;
-  moment last_end;           ///< of the step before
-  moment joined;             ///< when the last rest ended
-  moment since;              ///< when the present stretch of planning or resting began
+  moment last_end;  ///< of the step before
+  moment joined;    ///< when the last rest ended
+  moment since;     ///< when the present stretch of planning or resting began
   bool retry_pending = false;
   std::optional<std::chrono::milliseconds> tidy_in;  ///< the manager's wish, of the last lease
   bool tidy_pending = false;
-  bool page_work = false;    ///< the manager wants a step for pages to be parked or restored
+  bool page_work = false;  ///< the manager wants a step for pages to be parked or restored
   double planning_seconds = 0;
   double transit_seconds = 0;  ///< of plans and results between batcher and runner
   double exchange_seconds = 0;
-  moment sent;                 ///< the plan of the present step, to the runner
+  moment sent;  ///< the plan of the present step, to the runner
   double idle_seconds = 0;
-  step_timings spent;        ///< by the model runner
+  step_timings spent;  ///< by the model runner
 
   static constexpr const char* name = "batcher";
 };

@@ -35,7 +35,9 @@ void budget_ledger::offer(ticket_id ticket, moment now) {
   offers_[ticket] = now + options_.offer_life;
 }
 
-bool budget_ledger::accept(ticket_id ticket) { return offers_.erase(ticket) > 0; }
+bool budget_ledger::accept(ticket_id ticket) {
+  return offers_.erase(ticket) > 0;
+}
 
 std::vector<ticket_id> budget_ledger::expired(moment now) const {
   std::vector<ticket_id> late;
@@ -63,8 +65,10 @@ std::optional<std::chrono::milliseconds> budget_ledger::time_until(std::uint64_t
                                                                    moment now) const {
   if (first_return_ == moment{}) return std::nullopt;
   const double age = std::max(seconds_between(first_return_, now), least_seconds);
-  const double left = recent_returns_ * std::exp(-seconds_between(last_return_, now) / memory_seconds);
-  // What decays over memory_seconds adds up to rate x memory x (1 - e^-age) when returns are steady.
+  const double left =
+      recent_returns_ * std::exp(-seconds_between(last_return_, now) / memory_seconds);
+  // What decays over memory_seconds adds up to rate x memory x (1 - e^-age) when returns are
+  // steady.
   const double rate = left / (memory_seconds * (1.0 - std::exp(-age / memory_seconds)));
   if (rate <= 0) return std::nullopt;
   const double seconds = std::min(static_cast<double>(pages) / rate, 3600.0);

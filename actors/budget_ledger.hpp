@@ -1,5 +1,5 @@
-// Who was promised how many pages, which offers stand, and how fast pages come back: numbers only, no
-// pages. Whoever started can go on to the end of its budget, because promises can be kept.
+// Who was promised how many pages, which offers stand, and how fast pages come back: numbers only,
+// no pages. Whoever started can go on to the end of its budget, because promises can be kept.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@ namespace quire {
 class budget_ledger {
  public:
   struct options {
-    std::chrono::milliseconds offer_life{5000}; ///< an offer not accepted by then expires
+    std::chrono::milliseconds offer_life{5000};  ///< an offer not accepted by then expires
   };
 
   explicit budget_ledger(options chosen) : options_(chosen) {}
@@ -54,7 +54,7 @@ class budget_ledger {
   std::unordered_map<ticket_id, std::uint32_t> promises_;
   std::uint64_t promised_ = 0;
   std::map<ticket_id, moment> offers_;  ///< when each expires
-  double recent_returns_ = 0;  ///< pages, exponentially forgotten
+  double recent_returns_ = 0;           ///< pages, exponentially forgotten
   moment last_return_{};
   moment first_return_{};
 };

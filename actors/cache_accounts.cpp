@@ -60,11 +60,10 @@ bool cache_accounts::has_place(const account& asked) const {
 // bit less than one step of priority.
 void cache_accounts::enter_line(ticket_id ticket, account& asked) {
   const budget_terms& terms = asked.terms;
-  const std::uint32_t needed =
-      asked.copy ? std::max(asked.final_pages, asked.copy->pages)
-                 : pages_needed(terms, terms.sequence_tokens);
-  fair_queue::entry waits{ticket, terms.user, terms.priority, asked.arrived, 0, needed,
-                          terms.resumed || asked.copy};
+  const std::uint32_t needed = asked.copy ? std::max(asked.final_pages, asked.copy->pages)
+                                          : pages_needed(terms, terms.sequence_tokens);
+  fair_queue::entry waits{
+      ticket, terms.user, terms.priority, asked.arrived, 0, needed, terms.resumed || asked.copy};
   if (!waits.resumed) {
     const std::uint64_t cached =
         terms.max_cached_tokens == 0
@@ -73,8 +72,9 @@ void cache_accounts::enter_line(ticket_id ticket, account& asked) {
                   store_.page_tokens();
     waits.tokens = std::uint64_t{needed} * store_.page_tokens() - cached;
     waits.arrived -= std::chrono::duration_cast<moment::duration>(
-        options_.line.aging * (0.99 * static_cast<double>(cached) /
-                               static_cast<double>(std::max<std::size_t>(terms.prompt->size(), 1))));
+        options_.line.aging *
+        (0.99 * static_cast<double>(cached) /
+         static_cast<double>(std::max<std::size_t>(terms.prompt->size(), 1))));
   }
   line_.enqueue(std::move(waits));
 }
@@ -84,9 +84,9 @@ budget_answer cache_accounts::negotiate(budget_terms terms, moment now) {
   const std::uint64_t final_tokens = std::max(terms.final_tokens, terms.sequence_tokens);
   if (const std::uint32_t most = pages_needed(terms, final_tokens); most > store_.num_pages()) {
     ++counters_.refusals;
-    return refusal{terms.num_sequences <= 1 ? final_tokens
-                                            : std::uint64_t{most} * store_.page_tokens(),
-                   std::uint64_t{store_.num_pages()} * store_.page_tokens()};
+    return refusal{
+        terms.num_sequences <= 1 ? final_tokens : std::uint64_t{most} * store_.page_tokens(),
+        std::uint64_t{store_.num_pages()} * store_.page_tokens()};
   }
   if (terms.resumed) ++counters_.recomputes;
   const ticket_id ticket{++last_ticket_};
@@ -128,18 +128,18 @@ bool cache_accounts::waits_for_prefix(account& asked, moment now) {
   if (now - asked.waits_since > prefix_patience) return false;
   if (asked.waits_for != 0 && watch_.pending(asked.waits_for)) return true;
   asked.waits_for = 0;
-  const std::uint64_t cacheable =
-      std::min<std::uint64_t>(asked.terms.max_cached_tokens / store_.page_tokens(),
-                              asked.hashes.size());
+  const std::uint64_t cacheable = std::min<std::uint64_t>(
+      asked.terms.max_cached_tokens / store_.page_tokens(), asked.hashes.size());
   if (cacheable == 0) return false;
-  const std::uint32_t known = index_.match_pages(*asked.terms.prompt, asked.terms.max_cached_tokens);
+  const std::uint32_t known =
+      index_.match_pages(*asked.terms.prompt, asked.terms.max_cached_tokens);
   if (known >= cacheable || !watch_.pending(asked.hashes[known])) return false;
   asked.waits_for = asked.hashes[known];
   return true;
 }
 
-// How many pages of `needed` a first budget may have when that many are not there; 0: too few to begin
-// with. A little is left to those who have started.
+// How many pages of `needed` a first budget may have when that many are not there; 0: too few to
+// begin with. A little is left to those who have started.
 std::uint32_t cache_accounts::affordable_pages(const account& asked, std::uint32_t needed,
                                                std::uint32_t cached) const {
   const budget_terms& terms = asked.terms;

@@ -3,8 +3,9 @@
 // plain data out; no actors, no clock, no page bytes.
 //
 // Two rules keep every started request able to finish:
-//   promised pages <= free pages + pages that only the prefix index holds      (checked at an offer)
-//   a lease takes pages only from the promise of its request                  (checked at a lease)
+//   promised pages <= free pages + pages that only the prefix index holds      (checked at an
+//   offer) a lease takes pages only from the promise of its request                  (checked at a
+//   lease)
 // A started request that must grow may have pages taken from those that count from later; so the
 // earliest can always go on, and no two can wait for each other.
 #pragma once
@@ -38,8 +39,8 @@ class cache_accounts {
     park_ledger::limits park;
     bool prefix_cache = true;
     defragment_options defragment;
-    std::uint32_t min_pages = 0;             ///< kept resident when idle, with the latest prefixes
-    std::chrono::milliseconds idle{5000};    ///< without a request coming or going: load has fallen
+    std::uint32_t min_pages = 0;           ///< kept resident when idle, with the latest prefixes
+    std::chrono::milliseconds idle{5000};  ///< without a request coming or going: load has fallen
     std::uint64_t index_seed = 0;
     std::uint32_t max_running = 256;  ///< sequences that compute; more wait in line
     std::chrono::milliseconds reclaim_timeout{20};
@@ -56,10 +57,10 @@ class cache_accounts {
   result<void> accept(ticket_id ticket);
   /// Gives up a ticket with everything that belongs to it: its place, its offer, its sequences.
   void drop(ticket_id ticket, moment now);
-  /// Lets what waits go on: takes back what was not answered in time, lets started requests grow, makes
-  /// offers to those whose turn has come, and asks others to yield where pages are short. To be called
-  /// after anything that may have freed pages or passed time. Cost: O(effects), O(1) if nothing
-  /// changed, O(running) while somebody lacks pages.
+  /// Lets what waits go on: takes back what was not answered in time, lets started requests grow,
+  /// makes offers to those whose turn has come, and asks others to yield where pages are short. To
+  /// be called after anything that may have freed pages or passed time. Cost: O(effects), O(1) if
+  /// nothing changed, O(running) while somebody lacks pages.
   std::vector<cache_effect> serve(moment now);
   /// Whether an offer stands that nobody has answered yet.
   bool is_offered(ticket_id ticket) const { return ledger_.is_offered(ticket); }
@@ -72,14 +73,14 @@ class cache_accounts {
 
   // --- sequences -------------------------------------------------------------------------------
   enum class growth : std::uint8_t { granted, denied, waits };
-  /// Raises the budget of a sequence that does not fork. `waits`: others are asked to yield, serve will
-  /// say growth_answer. `denied`: there is nobody to ask, or no such sequence; the request should yield
-  /// itself.
+  /// Raises the budget of a sequence that does not fork. `waits`: others are asked to yield, serve
+  /// will say growth_answer. `denied`: there is nobody to ask, or no such sequence; the request
+  /// should yield itself.
   growth extend(sequence_id sequence, std::uint64_t sequence_tokens, moment now);
   /// Takes the answer to a yield_ask, or a request's own decision to yield. To park, its pages are
-  /// copied out with the next lease; when it comes back it may store `resume_tokens`, and serve will
-  /// offer that when there is room. When there is no room to park, serve will say taken_back. Unknown
-  /// sequences are ignored.
+  /// copied out with the next lease; when it comes back it may store `resume_tokens`, and serve
+  /// will offer that when there is room. When there is no room to park, serve will say taken_back.
+  /// Unknown sequences are ignored.
   void yielded(sequence_id sequence, yield_choice how, std::uint64_t resume_tokens, moment now);
   /// The reader of a request is slow (or no longer): its pages are the first to be reclaimed, and
   /// parked it waits for its reader and not for pages. Unknown tickets are ignored.
@@ -95,13 +96,13 @@ class cache_accounts {
   // --- steps -----------------------------------------------------------------------------------
   /// Gives each item the pages that it writes and pins its table. At most one lease is live. Tidies
   /// up in bounded portions, larger ones with `idle`: moves pages to the front and, when no request
-  /// has come or gone for a while, drops prefixes down to the minimum and marks the pages behind for
-  /// the operating system.
+  /// has come or gone for a while, drops prefixes down to the minimum and marks the pages behind
+  /// for the operating system.
   step_pages lease(std::uint64_t step, std::span<const lease_item> items, bool idle = false,
                    moment now = {});
-  /// Ends the lease. When the step succeeded its full pages become known to the prefix index, but for
-  /// those of sequences that were not run in the end; when it failed, returns the sequences whose
-  /// pages may not hold what they should.
+  /// Ends the lease. When the step succeeded its full pages become known to the prefix index, but
+  /// for those of sequences that were not run in the end; when it failed, returns the sequences
+  /// whose pages may not hold what they should.
   std::vector<sequence_id> end_step(std::uint64_t step, const step_end& how);
 
   const page_store& store() const noexcept { return store_; }
@@ -133,21 +134,21 @@ class cache_accounts {
     std::vector<std::uint64_t> hashes;  ///< of the prompt's full pages that may come from the cache
     std::uint64_t waits_for = 0;        ///< hash of a page that another request computes
     moment waits_since{};
-    std::uint32_t unforked = 0;         ///< sequences still to be forked from the first
-    std::uint32_t final_pages = 0;      ///< of one sequence's table when it ends
-    std::uint32_t resume_pages = 0;     ///< the same, once it is back from being parked
+    std::uint32_t unforked = 0;      ///< sequences still to be forked from the first
+    std::uint32_t final_pages = 0;   ///< of one sequence's table when it ends
+    std::uint32_t resume_pages = 0;  ///< the same, once it is back from being parked
     std::vector<sequence_id> members;
-    bool held = false;                  ///< its reader is slow
-    std::optional<moment> asked_until;  ///< to yield; silence after that is recompute
-    std::optional<moment> spared_until; ///< it refused to yield
-    bool leaving = false;               ///< to be parked with the next lease
-    bool restoring = false;             ///< its pages come back with the next lease
+    bool held = false;                   ///< its reader is slow
+    std::optional<moment> asked_until;   ///< to yield; silence after that is recompute
+    std::optional<moment> spared_until;  ///< it refused to yield
+    bool leaving = false;                ///< to be parked with the next lease
+    bool restoring = false;              ///< its pages come back with the next lease
     std::optional<parked_copy> copy;
   };
   struct member {
     ticket_id ticket{};
-    std::vector<token_id> tokens;    ///< known: the prompt, then what was generated
-    std::uint32_t stored = 0;        ///< written, or being written by the live lease
+    std::vector<token_id> tokens;  ///< known: the prompt, then what was generated
+    std::uint32_t stored = 0;      ///< written, or being written by the live lease
     std::uint32_t indexed_pages = 0;
   };
   struct live_item {
@@ -230,12 +231,12 @@ class cache_accounts {
   std::unordered_map<sequence_id, member> members_;
   std::optional<live_lease> live_;
   std::map<growth_key, growth_wait> growths_;
-  std::vector<ticket_id> asked_;      ///< to yield, not answered yet
+  std::vector<ticket_id> asked_;  ///< to yield, not answered yet
   std::vector<ticket_id> leaving_;
   std::vector<ticket_id> restoring_;
   std::vector<park_id> drops_;
-  std::vector<cache_effect> effects_; ///< to be told by the next serve
-  moment now_{};                      ///< the last that was told
+  std::vector<cache_effect> effects_;  ///< to be told by the next serve
+  moment now_{};                       ///< the last that was told
   std::uint64_t last_ticket_ = 0;
   std::uint64_t last_park_ = 0;
   std::uint32_t touched_pages_ = 0;  ///< pages below this may be resident in memory

@@ -1,5 +1,5 @@
-// The part of cache_accounts that runs once per step: pages for what the step writes, tidying up, and
-// what the step leaves behind.
+// The part of cache_accounts that runs once per step: pages for what the step writes, tidying up,
+// and what the step leaves behind.
 #include <algorithm>
 #include <utility>
 
@@ -93,10 +93,12 @@ step_pages cache_accounts::lease(std::uint64_t step, std::span<const lease_item>
   for (const page_copy& copy : pages.copies) live_->targets.push_back(copy.to);
   touched_pages_ = std::max(touched_pages_, store_.tail_begin());
   if (idle && touched_pages_ > options_.min_pages)
-    pages.tidy_in = is_quiet(now) ? options_.idle
-                                  : std::chrono::ceil<std::chrono::milliseconds>(
-                                        last_activity_ + options_.idle - now);
-  // First the pages that are still to move; then, while sequences run, not for every page that ends.
+    pages.tidy_in =
+        is_quiet(now)
+            ? options_.idle
+            : std::chrono::ceil<std::chrono::milliseconds>(last_activity_ + options_.idle - now);
+  // First the pages that are still to move; then, while sequences run, not for every page that
+  // ends.
   if (is_quiet(now) && moved == 0) give_back(pages);
   return pages;
 }
@@ -173,7 +175,8 @@ void cache_accounts::index_full_pages(const live_item& item) {
   if (full <= grown.indexed_pages || !accounts_.at(grown.ticket).terms.keep_prefix) return;
   const auto twins = index_.insert(std::span(grown.tokens).first(grown.stored),
                                    *store_.table(item.sequence), grown.indexed_pages);
-  // Two sequences may have computed one page in the same step: both go on with the one that is known.
+  // Two sequences may have computed one page in the same step: both go on with the one that is
+  // known.
   for (const prefix_index::twin& found_twin : twins)
     if (!store_.adopt(item.sequence, found_twin.index, found_twin.known)) break;
   grown.indexed_pages = full;

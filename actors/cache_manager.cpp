@@ -1,7 +1,7 @@
 #include "actors/cache_manager.hpp"
 
-#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 
 namespace quire {
 
@@ -9,7 +9,9 @@ namespace {
 
 using self_pointer = cache_manager_actor::stateful_pointer<cache_manager_state>;
 
-std::uint64_t number(ticket_id ticket) { return static_cast<std::uint64_t>(ticket); }
+std::uint64_t number(ticket_id ticket) {
+  return static_cast<std::uint64_t>(ticket);
+}
 
 cache_manager_state::holdings& holdings_of(self_pointer self, const request_actor& owner) {
   const auto [at, fresh] = self->state.owners.try_emplace(owner.id());
@@ -36,7 +38,8 @@ void watch_time(self_pointer self) {
   const auto next = st.accounts->next_deadline();
   if (!next || (st.next_tick && *st.next_tick <= *next)) return;
   st.next_tick = next;
-  const auto wait = std::max<caf::timespan>(*next - self->clock().now(), std::chrono::milliseconds(1));
+  const auto wait =
+      std::max<caf::timespan>(*next - self->clock().now(), std::chrono::milliseconds(1));
   self->delayed_send(self, wait, tick{});
 }
 
@@ -52,8 +55,7 @@ void answer_growth(cache_manager_state& st, sequence_id sequence, bool granted) 
 void tell(self_pointer self, const offer& made) {
   auto& st = self->state;
   const auto found = st.negotiators.find(made.ticket);
-  if (found == st.negotiators.end())
-    return st.accounts->drop(made.ticket, self->clock().now());
+  if (found == st.negotiators.end()) return st.accounts->drop(made.ticket, self->clock().now());
   spdlog::debug("ticket {}: offer of {} pages after waiting, {} tokens stored, sequence {}",
                 number(made.ticket), made.pages, made.cached_tokens, to_index(made.sequence));
   own_sequence(self, found->second, made.sequence);
@@ -100,8 +102,7 @@ void serve(self_pointer self) {
 budget_answer negotiate(self_pointer self, budget_request& asked) {
   auto& st = self->state;
   const auto request = to_index(asked.terms.request);
-  const budget_answer answer =
-      st.accounts->negotiate(std::move(asked.terms), self->clock().now());
+  const budget_answer answer = st.accounts->negotiate(std::move(asked.terms), self->clock().now());
   if (const auto* made = std::get_if<offer>(&answer)) {
     spdlog::debug("request {} ticket {}: offer of {} pages, {} tokens cached, sequence {}", request,
                   number(made->ticket), made->pages, made->cached_tokens, to_index(made->sequence));
@@ -152,8 +153,8 @@ void hear_yield(self_pointer self, const yield_answer& answer) {
 }
 
 forked fork_sequence(self_pointer self, const fork_request& asked) {
-  auto children = self->state.accounts->fork(asked.parent,
-                                             static_cast<std::uint32_t>(asked.owners.size()));
+  auto children =
+      self->state.accounts->fork(asked.parent, static_cast<std::uint32_t>(asked.owners.size()));
   if (!children) return {tl::unexpected(children.error())};
   for (std::size_t i = 0; i < children->size(); ++i)
     own_sequence(self, asked.owners[i], (*children)[i]);
@@ -200,8 +201,9 @@ void end_step(self_pointer self, const step_over& over) {
   auto& st = self->state;
   for (const sequence_id lost : st.accounts->end_step(over.step, over.how))
     if (const auto found = st.sequence_owners.find(lost); found != st.sequence_owners.end())
-      self->send(found->second,
-                 sequence_failed{lost, {errc::internal, "a step failed while its pages moved", {}}});
+      self->send(
+          found->second,
+          sequence_failed{lost, {errc::internal, "a step failed while its pages moved", {}}});
   serve(self);
 }
 

@@ -1,5 +1,5 @@
-// The part of cache_accounts that finds pages when they are short: growing at the cost of those that
-// count from later, asking to yield, parking and bringing back.
+// The part of cache_accounts that finds pages when they are short: growing at the cost of those
+// that count from later, asking to yield, parking and bringing back.
 #include <algorithm>
 #include <utility>
 
@@ -103,7 +103,8 @@ bool cache_accounts::reclaim(const reclaim_need& need, std::uint64_t pages, mome
     asked_.push_back(chosen);
     coming += held_pages(chosen, of);
     ++counters_.reclaims;
-    effects.push_back(yield_ask{chosen, of.members.front(), held_pages(chosen, of), *of.asked_until});
+    effects.push_back(
+        yield_ask{chosen, of.members.front(), held_pages(chosen, of), *of.asked_until});
   }
   return coming > 0;
 }
@@ -124,7 +125,8 @@ void cache_accounts::yielded(sequence_id sequence, yield_choice how, std::uint64
   }
   if (how != yield_choice::park || held.leaving || held.terms.num_sequences > 1) return;
   end_growth(ticket, held);
-  held.resume_pages = std::max(store_.pages_for(resume_tokens), store_.pages_for(found->second.stored));
+  held.resume_pages =
+      std::max(store_.pages_for(resume_tokens), store_.pages_for(found->second.stored));
   held.leaving = true;
   leaving_.push_back(ticket);
 }
@@ -170,8 +172,8 @@ void cache_accounts::drop_copy(account& of) {
   of.copy.reset();
 }
 
-// Those who chose to park go with this lease: the step copies their bytes out before anything else, so
-// their pages are free for it already.
+// Those who chose to park go with this lease: the step copies their bytes out before anything else,
+// so their pages are free for it already.
 void cache_accounts::park_leaving(step_pages& pages) {
   for (const ticket_id ticket : std::exchange(leaving_, {})) {
     account& of = accounts_.at(ticket);
@@ -270,7 +272,8 @@ void cache_accounts::end_exchange(const live_lease& ended, const step_end& how,
     drop_copy(of);
     ++counters_.resumes;
     const sequence_id sequence = of.members.front();
-    effects_.push_back(offer{ticket, sequence, members_.at(sequence).stored, ledger_.promised(ticket),
+    effects_.push_back(offer{ticket, sequence, members_.at(sequence).stored,
+                             ledger_.promised(ticket),
                              std::uint64_t{of.final_pages} * store_.page_tokens()});
   }
 }

@@ -21,12 +21,13 @@ namespace quire {
 /// What a request asks the cache manager for.
 struct budget_terms {
   request_id request{};
-  std::string user;                   ///< whom it counts for
+  std::string user;  ///< whom it counts for
   std::shared_ptr<const std::vector<token_id>> prompt;
   std::uint64_t sequence_tokens = 0;  ///< most tokens that one sequence stores under this budget
   std::uint64_t least_tokens = 0;  ///< a smaller budget that would do to begin with; 0: none would
   std::uint64_t final_tokens = 0;  ///< most it may grow to by extension; 0: no more than that
-  std::uint64_t shared_tokens = 0;    ///< stored before the sequence forks; counts if num_sequences > 1
+  std::uint64_t shared_tokens =
+      0;  ///< stored before the sequence forks; counts if num_sequences > 1
   std::uint32_t num_sequences = 1;
   std::uint64_t max_cached_tokens = 0;  ///< prompt tokens that may come from the prefix index
   bool keep_prefix = true;              ///< full pages may be indexed for others
@@ -39,16 +40,17 @@ struct budget_terms {
 struct offer {
   ticket_id ticket{};
   sequence_id sequence{};
-  std::uint32_t cached_tokens = 0;    ///< stored already: cached, or parked before
-  std::uint32_t pages = 0;            ///< promised beyond those
-  std::uint64_t sequence_tokens = 0;  ///< what the sequence may store; less than asked: a smaller budget
+  std::uint32_t cached_tokens = 0;  ///< stored already: cached, or parked before
+  std::uint32_t pages = 0;          ///< promised beyond those
+  std::uint64_t sequence_tokens =
+      0;  ///< what the sequence may store; less than asked: a smaller budget
 };
 
 /// Not now: wait in line. The offer comes by itself unless the ticket is declined.
 struct counter_offer {
   ticket_id ticket{};
-  std::uint32_t position = 0;                          ///< 1: next
-  std::optional<std::chrono::milliseconds> estimate;   ///< nothing while there is no experience
+  std::uint32_t position = 0;                         ///< 1: next
+  std::optional<std::chrono::milliseconds> estimate;  ///< nothing while there is no experience
   bool for_prefix = false;  ///< waits for pages that another request is computing, not for memory
 };
 
@@ -127,10 +129,10 @@ struct parked_sequence {
 /// Pages for one step, pinned until end_step.
 struct step_pages {
   std::uint64_t step = 0;
-  page_exchange exchange;           ///< before the copies
+  page_exchange exchange;               ///< before the copies
   std::vector<parked_sequence> parked;  ///< what the exchange parks, in the order of its parks
-  std::vector<page_copy> copies;    ///< in order, before anything is read
-  std::vector<lease_grant> grants;  ///< in the order of the items
+  std::vector<page_copy> copies;        ///< in order, before anything is read
+  std::vector<lease_grant> grants;      ///< in the order of the items
   /// Pages from here to the end of the pool hold nothing.
   std::optional<std::uint32_t> trim_from_page;
   /// When to ask again although nobody wants pages: there may be memory to give back then.
@@ -140,7 +142,7 @@ struct step_pages {
 /// How a step went, for the pages.
 struct step_end {
   bool succeeded = true;
-  std::vector<sequence_id> not_run;   ///< sequences that were leased and left out in the end
+  std::vector<sequence_id> not_run;    ///< sequences that were leased and left out in the end
   std::vector<park_id> not_exchanged;  ///< copies that could not be made or read
 };
 
@@ -160,12 +162,12 @@ struct cache_counters {
   std::uint64_t park_overflows = 0;  ///< wanted to park and had to recompute: no room
   std::uint64_t failed_parks = 0;    ///< bytes could not be written or read back
   std::uint64_t resumes = 0;         ///< parked requests that got their pages back
-  std::uint64_t recomputes = 0;     ///< requests that gave their pages up and came back
+  std::uint64_t recomputes = 0;      ///< requests that gave their pages up and came back
   std::uint64_t expired_offers = 0;
   std::uint64_t prefix_waits = 0;   ///< counter-offers because another request computes the prefix
   std::uint64_t cached_tokens = 0;  ///< prompt tokens that did not have to be computed
   std::uint64_t denied_leases = 0;
-  std::uint64_t page_copies = 0;    ///< pages copied to un-share them
+  std::uint64_t page_copies = 0;  ///< pages copied to un-share them
   std::uint64_t lost_sequences = 0;
 };
 

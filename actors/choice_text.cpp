@@ -39,8 +39,8 @@ std::optional<delta_event> choice_text::tell(std::string text, bool all) {
   delta_event event;
   event.choice = choice_;
   told_ += text.size();
-  // A token is told with the first of its bytes; one whose bytes are still incomplete waits, and one
-  // that lies wholly in a stop string is never told.
+  // A token is told with the first of its bytes; one whose bytes are still incomplete waits, and
+  // one that lies wholly in a stop string is never told.
   while (!untold_.empty() && (all || untold_.front().starts_at < told_)) {
     event.tokens.push_back(std::move(untold_.front().token));
     untold_.pop_front();

@@ -11,7 +11,8 @@ constexpr double newest_share = 0.2;
 }  // namespace
 
 void departures::stepped(double seconds) {
-  step_seconds_ = step_seconds_ == 0 ? seconds : step_seconds_ + newest_step * (seconds - step_seconds_);
+  step_seconds_ =
+      step_seconds_ == 0 ? seconds : step_seconds_ + newest_step * (seconds - step_seconds_);
 }
 
 void departures::ended(std::uint32_t produced, std::uint32_t allowed) {

@@ -13,7 +13,8 @@ class departures {
   void stepped(double seconds);
   /// A sequence ended by itself after `produced` of the `allowed` tokens (> 0).
   void ended(std::uint32_t produced, std::uint32_t allowed);
-  /// Seconds until a sequence that may produce `left` more tokens ends; nothing before the first step.
+  /// Seconds until a sequence that may produce `left` more tokens ends; nothing before the first
+  /// step.
   std::optional<double> expect(std::uint32_t left) const;
 
  private:

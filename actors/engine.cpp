@@ -1,10 +1,10 @@
 #include "actors/engine.hpp"
 
+#include <spdlog/spdlog.h>
 #include <atomic>
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <optional>
-#include <spdlog/spdlog.h>
 
 #include "actors/actor_set.hpp"
 
@@ -55,7 +55,9 @@ class actor_engine final : public engine {
   void cancel(request_id id) override { caf::anon_send(actors_->gateway, cancel_request{id}); }
 
   void pause(request_id id) override { caf::anon_send(actors_->gateway, pause_request{id, true}); }
-  void resume(request_id id) override { caf::anon_send(actors_->gateway, pause_request{id, false}); }
+  void resume(request_id id) override {
+    caf::anon_send(actors_->gateway, pause_request{id, false});
+  }
 
   result<engine_status> status() override {
     caf::scoped_actor self(system_);
@@ -122,8 +124,7 @@ class actor_engine final : public engine {
 
 result<std::unique_ptr<engine>> engine::start(const engine_options& options, parts given) {
   auto made = std::make_unique<actor_engine>(options, given);
-  if (auto spawned = made->spawn(options, given); !spawned)
-    return tl::unexpected(spawned.error());
+  if (auto spawned = made->spawn(options, given); !spawned) return tl::unexpected(spawned.error());
   return made;
 }
 

@@ -26,9 +26,9 @@ class step_executor;
 
 /// What the loaded model is, for /v1/models, inspect and limits.
 struct model_card {
-  std::string id;                    ///< name for clients, from the file or model.alias
+  std::string id;  ///< name for clients, from the file or model.alias
   std::string architecture;
-  std::string weights_type;          ///< the type of most weights, for example "Q4_1"
+  std::string weights_type;  ///< the type of most weights, for example "Q4_1"
   std::uint64_t num_parameters = 0;
   std::uint64_t file_bytes = 0;
   std::uint32_t context_tokens = 0;  ///< limit of one sequence
@@ -45,9 +45,9 @@ struct engine_status {
   std::uint32_t page_tokens = 0;
   std::uint64_t page_bytes = 0;
   std::uint64_t kv_bytes_per_token = 0;
-  kv_types kv;                         ///< how keys and values are stored
+  kv_types kv;  ///< how keys and values are stored
   std::uint64_t total_pages = 0;
-  std::uint64_t reserved_pages = 0;    ///< promised to running requests, not all in use yet
+  std::uint64_t reserved_pages = 0;       ///< promised to running requests, not all in use yet
   std::uint64_t parked_memory_pages = 0;  ///< outside the pool: of requests that gave way to others
   std::uint64_t parked_disk_pages = 0;
   store_stats store;
@@ -56,8 +56,8 @@ struct engine_status {
   /// Counters since start, by stable snake_case name: offers, counter_offers, refusals, steps,
   /// prompt_tokens, prefilled_tokens, generated_tokens, cancelled, finished, failed, ...
   std::vector<std::pair<std::string, std::uint64_t>> counters;
-  /// Seconds spent since start: copy, forward, sample, exchange (parking) in the model runner; planning
-  /// (leases included) and transit (messages to and from the runner) outside it; idle.
+  /// Seconds spent since start: copy, forward, sample, exchange (parking) in the model runner;
+  /// planning (leases included) and transit (messages to and from the runner) outside it; idle.
   std::vector<std::pair<std::string, double>> seconds;
 };
 
@@ -85,9 +85,9 @@ class engine {
                             std::shared_ptr<generation_listener> listener) = 0;
   /// Ends a request; its pages are free within one step. Unknown or finished ids are ignored.
   virtual void cancel(request_id id) = 0;
-  /// The caller's buffer for this request is full: it computes nothing until it is resumed, and its pages are
-  /// the first to be parked when others need them. Events of steps that are under way still arrive: at
-  /// most two tokens per choice. Unknown or finished ids are ignored.
+  /// The caller's buffer for this request is full: it computes nothing until it is resumed, and its
+  /// pages are the first to be parked when others need them. Events of steps that are under way
+  /// still arrive: at most two tokens per choice. Unknown or finished ids are ignored.
   virtual void pause(request_id id) = 0;
   /// The buffer has room again: the request goes on exactly where it was.
   virtual void resume(request_id id) = 0;

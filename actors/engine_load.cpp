@@ -25,8 +25,8 @@ result<std::uint32_t> pool_pages(const kv_options& options, const kv_layout& lay
   const std::uint64_t pages = options.max_mib * bytes_per_mib / layout.page_bytes;
   if (pages == 0)
     return fail(errc::invalid_argument,
-                fmt::format("kv.max_mib: {} MiB hold no page of {} bytes; raise it", options.max_mib,
-                            layout.page_bytes));
+                fmt::format("kv.max_mib: {} MiB hold no page of {} bytes; raise it",
+                            options.max_mib, layout.page_bytes));
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(pages, 1u << 30));
 }
 
@@ -78,8 +78,9 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   auto vocabulary = load_tokenizer(*file);
   if (!vocabulary) return tl::unexpected(vocabulary.error());
   if ((*vocabulary)->vocabulary_size() > config->vocabulary)
-    return fail(errc::invalid_file, fmt::format("the tokenizer has {} tokens but the embedding only {}",
-                                                (*vocabulary)->vocabulary_size(), config->vocabulary));
+    return fail(errc::invalid_file,
+                fmt::format("the tokenizer has {} tokens but the embedding only {}",
+                            (*vocabulary)->vocabulary_size(), config->vocabulary));
   auto kernels = select_kernels(options.compute.isa);
   if (!kernels) return tl::unexpected(kernels.error());
   auto layout = kv_layout::make(static_cast<std::uint32_t>(config->layers.size()), config->kv_heads,
@@ -105,8 +106,8 @@ result<std::unique_ptr<engine>> engine::load(const engine_options& options) {
   model->threads = std::make_unique<arena>(options.compute.threads);
   model->context = {*kernels, model->threads.get(), options.compute.batch_invariant};
   model->config = std::move(*config);
-  auto weights = load_weights(model->context, *file, model->config, {},
-                              huge_pages_of(options.compute));
+  auto weights =
+      load_weights(model->context, *file, model->config, {}, huge_pages_of(options.compute));
   if (!weights) return tl::unexpected(weights.error());
   model->weights = std::move(*weights);
   given.card.isa = isa_name(**kernels);

@@ -12,7 +12,8 @@ constexpr std::size_t many_users = 1024;
 }  // namespace
 
 bool fair_queue::place::operator<(const place& other) const {
-  return std::tuple(tag, counts_from, ticket) < std::tuple(other.tag, other.counts_from, other.ticket);
+  return std::tuple(tag, counts_from, ticket) <
+         std::tuple(other.tag, other.counts_from, other.ticket);
 }
 
 bool fair_queue::key::operator<(const key& other) const {
@@ -115,8 +116,7 @@ void fair_queue::forget_idle_users() {
 std::uint32_t fair_queue::position(ticket_id ticket) const {
   const auto found = waiting_.find(ticket);
   if (found == waiting_.end()) return 0;
-  return static_cast<std::uint32_t>(
-             std::distance(line_.begin(), line_.find(found->second.at))) + 1;
+  return static_cast<std::uint32_t>(std::distance(line_.begin(), line_.find(found->second.at))) + 1;
 }
 
 std::uint64_t fair_queue::pages_until(ticket_id ticket) const {

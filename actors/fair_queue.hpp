@@ -2,13 +2,14 @@
 //
 // Each user has a line of its own, ordered by arrival, where one step of priority counts as having
 // arrived `aging` earlier; all age alike, so nobody is overtaken there by requests that come later
-// than that. Between users it is start-time fair queueing over tokens: a request's tag is the number
-// of tokens that its user will have been given when it is its turn, and the smallest tag is next. A
-// user who comes back after a rest starts at the tag that is being served, so nobody saves up turns.
+// than that. Between users it is start-time fair queueing over tokens: a request's tag is the
+// number of tokens that its user will have been given when it is its turn, and the smallest tag is
+// next. A user who comes back after a rest starts at the tag that is being served, so nobody saves
+// up turns.
 //
-// The bound on waiting that follows: before a request is served, every other user gets at most as many
-// tokens as its own user got or waits for before it, plus one request, plus aging_tokens per step of
-// priority that the other's requests have over it.
+// The bound on waiting that follows: before a request is served, every other user gets at most as
+// many tokens as its own user got or waits for before it, plus one request, plus aging_tokens per
+// step of priority that the other's requests have over it.
 #pragma once
 
 #include <chrono>
@@ -33,7 +34,7 @@ class fair_queue {
   struct entry {
     ticket_id ticket{};
     std::string user;
-    int priority = 0;      ///< beyond +-1000 counts as that
+    int priority = 0;  ///< beyond +-1000 counts as that
     moment arrived;
     std::uint64_t tokens = 0;  ///< what serving it will give its user
     std::uint32_t pages = 0;   ///< what it waits for
@@ -50,8 +51,8 @@ class fair_queue {
 
   explicit fair_queue(options chosen) : options_(chosen) {}
 
-  /// Puts a request into its user's line. One that was served before comes before all that were not,
-  /// and costs nothing again. O(requests behind it).
+  /// Puts a request into its user's line. One that was served before comes before all that were
+  /// not, and costs nothing again. O(requests behind it).
   void enqueue(entry added);
   /// Takes a request out without having served it; unknown ones are ignored. O(behind it).
   void leave(ticket_id ticket);

@@ -2,9 +2,9 @@
 
 #include <malloc.h>
 
+#include <spdlog/spdlog.h>
 #include <algorithm>
 #include <chrono>
-#include <spdlog/spdlog.h>
 
 #include "core/check.hpp"
 #include "memory/page_park.hpp"
@@ -13,8 +13,8 @@
 namespace quire {
 namespace {
 
-// Logits are made and consumed this many rows at a time, so that scoring a long prompt against a large
-// vocabulary needs megabytes and not gigabytes: 64 rows x 262,144 x 4 bytes = 64 MiB.
+// Logits are made and consumed this many rows at a time, so that scoring a long prompt against a
+// large vocabulary needs megabytes and not gigabytes: 64 rows x 262,144 x 4 bytes = 64 MiB.
 constexpr std::size_t logit_rows = 64;
 
 class phase_timer {
@@ -68,8 +68,8 @@ class forward_executor final : public step_executor {
     out.timings.copy = timer.lap();
     if (plan.sequences.empty()) return out;
     gather(plan, out);
-    const auto hidden = decoder_.forward({tokens_, sequences_, output_rows_}, pool_.data(),
-                                         pool_.layout());
+    const auto hidden =
+        decoder_.forward({tokens_, sequences_, output_rows_}, pool_.data(), pool_.layout());
     out.timings.forward = timer.lap();
     for (std::size_t begin = 0; begin < jobs_.size(); begin += logit_rows) {
       const std::size_t n = std::min(logit_rows, jobs_.size() - begin);
@@ -135,8 +135,8 @@ class forward_executor final : public step_executor {
         const bool sampled = s.sample && row + 1 == num_tokens;
         if (!scored && !sampled) continue;
         output_rows_.push_back(first_row + row);
-        jobs_.push_back({&s, out.outputs.size(), scored ? row - s.first_scored : s.score.size(),
-                         sampled});
+        jobs_.push_back(
+            {&s, out.outputs.size(), scored ? row - s.first_scored : s.score.size(), sampled});
       }
       out.outputs.push_back(std::move(output));
     }
@@ -151,8 +151,8 @@ class forward_executor final : public step_executor {
       const token_id token = s.score[job.score];
       const token_id best = most_likely(logits);
       const float logprob = logprob_of(logits, token);
-      output.scores[job.score] = {
-          logprob, best, logprob + logits[to_index(best)] - logits[to_index(token)]};
+      output.scores[job.score] = {logprob, best,
+                                  logprob + logits[to_index(best)] - logits[to_index(token)]};
     }
     if (!job.sample) return;
     static const std::vector<token_id> no_history;
@@ -177,7 +177,8 @@ class forward_executor final : public step_executor {
 std::unique_ptr<step_executor> make_forward_executor(std::unique_ptr<loaded_model> model,
                                                      page_pool pool,
                                                      std::filesystem::path park_directory) {
-  QUIRE_CHECK(model->context.threads == model->threads.get(), "the model computes on its own arena");
+  QUIRE_CHECK(model->context.threads == model->threads.get(),
+              "the model computes on its own arena");
   return std::make_unique<forward_executor>(std::move(model), std::move(pool),
                                             std::move(park_directory));
 }

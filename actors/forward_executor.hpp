@@ -20,8 +20,8 @@ struct loaded_model {
   model_weights weights;
 };
 
-/// Makes the executor that runs `model` over `pool`. The pool's layout must be the model's. Pages that
-/// are parked on disk go to a file in `park_directory` (empty: the system's choice).
+/// Makes the executor that runs `model` over `pool`. The pool's layout must be the model's. Pages
+/// that are parked on disk go to a file in `park_directory` (empty: the system's choice).
 std::unique_ptr<step_executor> make_forward_executor(std::unique_ptr<loaded_model> model,
                                                      page_pool pool,
                                                      std::filesystem::path park_directory = {});

@@ -1,7 +1,7 @@
 #include "actors/gateway.hpp"
 
-#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 
 #include "core/check.hpp"
 
@@ -36,10 +36,10 @@ void admit(self_pointer self, submission& asked) {
   auto& st = self->state;
   ++st.counts.submitted;
   if (const auto welcome = st.door->enter(asked.id); !welcome)
-    return tell_when_to_come_back(
-        self, welcome.error(), [self, id = asked.id, listener = asked.listener](error why) {
-          refuse(self->state, id, *listener, std::move(why));
-        });
+    return tell_when_to_come_back(self, welcome.error(),
+                                  [self, id = asked.id, listener = asked.listener](error why) {
+                                    refuse(self->state, id, *listener, std::move(why));
+                                  });
   const std::uint32_t num_choices = std::max(asked.asked.num_choices, 1u);
   auto& live = st.requests[asked.id];
   live.gate = std::make_shared<event_gate>(std::move(asked.listener), num_choices);
@@ -49,8 +49,8 @@ void admit(self_pointer self, submission& asked) {
   // The first choice comes last: it must know the others.
   std::vector<request_actor> followers;
   for (std::uint32_t choice = 1; choice < num_choices; ++choice)
-    followers.push_back(self->spawn(request, st.services, context, choice,
-                                    std::vector<request_actor>()));
+    followers.push_back(
+        self->spawn(request, st.services, context, choice, std::vector<request_actor>()));
   const auto first = self->spawn(request, st.services, context, 0u, followers);
   live.choices.push_back({first});
   for (const auto& follower : followers) live.choices.push_back({follower});
@@ -76,9 +76,15 @@ void end_request(gateway_state& st, request_id id) {
   const auto found = st.requests.find(id);
   st.door->leave(id);
   switch (found->second.worst) {
-    case choice_outcome::finished: ++st.counts.finished; break;
-    case choice_outcome::cancelled: ++st.counts.cancelled; break;
-    case choice_outcome::failed: ++st.counts.failed; break;
+    case choice_outcome::finished:
+      ++st.counts.finished;
+      break;
+    case choice_outcome::cancelled:
+      ++st.counts.cancelled;
+      break;
+    case choice_outcome::failed:
+      ++st.counts.failed;
+      break;
   }
   st.requests.erase(found);
   answer_drains(st);
@@ -168,9 +174,9 @@ gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_sta
   auto& st = self->state;
   st.parts = std::move(parts);
   st.door.emplace(st.parts.limits);
-  st.services = std::make_shared<const request_services>(request_services{
-      self, st.parts.manager, st.parts.batcher, st.parts.vocabulary, st.parts.chat,
-      st.parts.bounds});
+  st.services = std::make_shared<const request_services>(
+      request_services{self, st.parts.manager, st.parts.batcher, st.parts.vocabulary, st.parts.chat,
+                       st.parts.bounds});
   self->set_down_handler([self](const caf::down_msg& down) { bury(self, down); });
   self->monitor(st.parts.manager);
   self->monitor(st.parts.batcher);

@@ -31,20 +31,20 @@ struct chat_prompt {
 struct generation_request {
   std::variant<text_prompt, std::vector<token_id>, chat_prompt> prompt;
   sampling_params sampling;
-  std::uint32_t max_tokens = 0;      ///< 0: until the context is full
-  std::uint32_t num_choices = 1;     ///< forks of one prompt; choice i uses seed + i
-  std::vector<std::string> stop;     ///< generation ends before any of these
+  std::uint32_t max_tokens = 0;   ///< 0: until the context is full
+  std::uint32_t num_choices = 1;  ///< forks of one prompt; choice i uses seed + i
+  std::vector<std::string> stop;  ///< generation ends before any of these
   bool ignore_eos = false;
   bool use_prefix_cache = true;
-  /// Report the log-probability of prompt tokens from this position on (perplexity, echo). The token
-  /// at position 0 has none.
+  /// Report the log-probability of prompt tokens from this position on (perplexity, echo). The
+  /// token at position 0 has none.
   std::optional<std::uint32_t> prompt_logprobs_from;
-  /// Only score the prompt: nothing is generated, whatever max_tokens says, and each choice ends with
-  /// `length` and no text. Needs prompt_logprobs_from and one choice.
+  /// Only score the prompt: nothing is generated, whatever max_tokens says, and each choice ends
+  /// with `length` and no text. Needs prompt_logprobs_from and one choice.
   bool score_only = false;
-  int priority = 0;                  ///< higher goes first
+  int priority = 0;                                   ///< higher goes first
   std::optional<std::chrono::milliseconds> deadline;  ///< from submission
-  std::string user;                  ///< whom fairness counts this for
+  std::string user;                                   ///< whom fairness counts this for
 };
 
 enum class finish_reason : std::uint8_t { stop, length, cancelled };
@@ -53,9 +53,9 @@ enum class finish_reason : std::uint8_t { stop, length, cancelled };
 struct generation_usage {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t completion_tokens = 0;
-  std::uint32_t cached_tokens = 0;    ///< prompt tokens that were found in the prefix index
-  double queued_seconds = 0;          ///< submission to the first prefill step
-  double first_token_seconds = 0;     ///< submission to the first token
+  std::uint32_t cached_tokens = 0;  ///< prompt tokens that were found in the prefix index
+  double queued_seconds = 0;        ///< submission to the first prefill step
+  double first_token_seconds = 0;   ///< submission to the first token
   double total_seconds = 0;
 };
 
@@ -71,8 +71,8 @@ struct delta_event {
   std::vector<sampled_token> tokens;
 };
 
-/// Log-probabilities of the prompt, in order, from prompt_logprobs_from on: entry i is for the prompt
-/// token at that position + i. `best` is the model's most likely token there.
+/// Log-probabilities of the prompt, in order, from prompt_logprobs_from on: entry i is for the
+/// prompt token at that position + i. `best` is the model's most likely token there.
 struct prompt_logprobs_event {
   struct entry {
     token_id token{};
@@ -96,12 +96,12 @@ struct failed_event {
   error why;
 };
 
-using generation_event = std::variant<admitted_event, delta_event, prompt_logprobs_event,
-                                      finished_event, failed_event>;
+using generation_event =
+    std::variant<admitted_event, delta_event, prompt_logprobs_event, finished_event, failed_event>;
 
-/// Hears the events of one request, in order: admitted, then deltas, then one finished per choice; or
-/// failed at any point. Called from engine threads, never two calls at once for one request; must not
-/// block and must not throw.
+/// Hears the events of one request, in order: admitted, then deltas, then one finished per choice;
+/// or failed at any point. Called from engine threads, never two calls at once for one request;
+/// must not block and must not throw.
 class generation_listener {
  public:
   virtual ~generation_listener() = default;

@@ -1,5 +1,5 @@
-// The messages that carry plain data and name no actor; protocol.hpp has the others and says who sends
-// what to whom.
+// The messages that carry plain data and name no actor; protocol.hpp has the others and says who
+// sends what to whom.
 #pragma once
 
 #include <cstdint>

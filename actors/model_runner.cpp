@@ -1,8 +1,8 @@
 #include "actors/model_runner.hpp"
 
+#include <spdlog/spdlog.h>
 #include <chrono>
 #include <exception>
-#include <spdlog/spdlog.h>
 
 namespace quire {
 
@@ -21,7 +21,8 @@ std::vector<park_id> exchange(step_executor& executor, const page_exchange& orde
   return all;
 }
 
-// The bridge between a model that may throw (memory, arithmetic libraries) and an actor that may not.
+// The bridge between a model that may throw (memory, arithmetic libraries) and an actor that may
+// not.
 result<step_result> compute(step_executor& executor, const step_plan& plan) {
   try {
     return executor.run(plan);

@@ -16,7 +16,8 @@ class prefix_watch {
  public:
   /// Returns one chained hash per full page among the first `max_tokens` tokens.
   static std::vector<std::uint64_t> page_hashes(std::span<const token_id> tokens,
-                                                std::uint32_t page_tokens, std::uint64_t max_tokens);
+                                                std::uint32_t page_tokens,
+                                                std::uint64_t max_tokens);
 
   /// `owner` will compute the pages with these hashes, from `first_page` on.
   void begin(sequence_id owner, std::vector<std::uint64_t> hashes, std::uint32_t first_page);

@@ -38,8 +38,7 @@ result<std::vector<token_id>> from_any(const generation_request& request,
     for (const token_id token : *tokens)
       if (to_index(token) >= vocabulary.vocabulary_size())
         return fail(errc::invalid_argument,
-                    "token " + std::to_string(to_index(token)) +
-                        " is outside the vocabulary of " +
+                    "token " + std::to_string(to_index(token)) + " is outside the vocabulary of " +
                         std::to_string(vocabulary.vocabulary_size()) + " tokens");
     return *tokens;
   }
@@ -49,8 +48,7 @@ result<std::vector<token_id>> from_any(const generation_request& request,
 }  // namespace
 
 result<std::vector<token_id>> build_prompt(const generation_request& request,
-                                           const tokenizer& vocabulary,
-                                           const chat_template* chat) {
+                                           const tokenizer& vocabulary, const chat_template* chat) {
   // The JSON library throws on what it cannot convert; here is the edge where that ends.
   try {
     auto tokens = from_any(request, vocabulary, chat);

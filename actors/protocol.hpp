@@ -9,15 +9,15 @@
 //   request --release_sequence--> cache_manager
 //
 // Decisions are taken by plain classes without actors and without a clock: admission (gateway),
-// cache_accounts over budget_ledger, page_store and prefix_index (cache_manager), running_batch over
-// batch_planner (batcher), choice_text (request). An actor unpacks a message, calls one of them and
-// sends what it returned.
+// cache_accounts over budget_ledger, page_store and prefix_index (cache_manager), running_batch
+// over batch_planner (batcher), choice_text (request). An actor unpacks a message, calls one of
+// them and sends what it returned.
 //
-// The hot loop (lease_request, leased, run_step, step_done, step_over, batch_news) uses plain sends:
-// a request with a timeout would set two timers per step. A manager, batcher or runner that dies ends
-// the process with a message (the gateway watches them), so nobody waits for a dead one. Every
-// replies_to is asked with a timeout and an error handler. The death of a request actor is its
-// release: manager and batcher monitor it.
+// The hot loop (lease_request, leased, run_step, step_done, step_over, batch_news) uses plain
+// sends: a request with a timeout would set two timers per step. A manager, batcher or runner that
+// dies ends the process with a message (the gateway watches them), so nobody waits for a dead one.
+// Every replies_to is asked with a timeout and an error handler. The death of a request actor is
+// its release: manager and batcher monitor it.
 //
 // All messages stay within the process and are moved, never serialized; page bytes are in none.
 #pragma once

@@ -15,8 +15,8 @@ namespace quire {
 struct reclaim_candidate {
   ticket_id ticket{};
   int priority = 0;
-  moment counts_from;   ///< arrival, less the head start of its priority
-  bool held = false;    ///< its reader is slow, so it computes nothing at the moment
+  moment counts_from;       ///< arrival, less the head start of its priority
+  bool held = false;        ///< its reader is slow, so it computes nothing at the moment
   std::uint32_t pages = 0;  ///< that would come back
 };
 
@@ -29,12 +29,13 @@ struct reclaim_need {
 };
 
 /// Whether pages may be taken from one for the other. A started request may grow at the cost of all
-/// that count from later, so the earliest can always go on. One that waits to start may only displace
-/// lower priorities, or every arrival would displace somebody. Who is held may always be asked.
+/// that count from later, so the earliest can always go on. One that waits to start may only
+/// displace lower priorities, or every arrival would displace somebody. Who is held may always be
+/// asked.
 bool may_take(const reclaim_need& need, const reclaim_candidate& from);
 
-/// Chooses whom to ask for `pages` pages: held ones first, then the lowest priority, then the latest.
-/// Empty when all together could not give that many.
+/// Chooses whom to ask for `pages` pages: held ones first, then the lowest priority, then the
+/// latest. Empty when all together could not give that many.
 std::vector<ticket_id> choose_victims(const reclaim_need& need,
                                       std::vector<reclaim_candidate> candidates,
                                       std::uint64_t pages);

@@ -1,7 +1,7 @@
 #include "actors/request.hpp"
 
-#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 #include <utility>
 
 #include "actors/prompt.hpp"
@@ -54,8 +54,8 @@ void finish(self_pointer self, finish_reason reason) {
   spdlog::debug("request {} choice {} ended after {} tokens", to_index(st.context->id), st.choice,
                 st.usage.completion_tokens);
   tell(self, finished_event{st.choice, reason, st.usage});
-  leave(self, reason == finish_reason::cancelled ? choice_outcome::cancelled
-                                                 : choice_outcome::finished);
+  leave(self,
+        reason == finish_reason::cancelled ? choice_outcome::cancelled : choice_outcome::finished);
 }
 
 void make_text(self_pointer self) {
@@ -129,7 +129,9 @@ void prefilled(self_pointer self) {
     split(self);
 }
 
-void tell_admitted(self_pointer self) { tell(self, admitted_event{self->state.usage.prompt_tokens}); }
+void tell_admitted(self_pointer self) {
+  tell(self, admitted_event{self->state.usage.prompt_tokens});
+}
 
 }  // namespace
 
@@ -155,7 +157,8 @@ void fail_too_slow(self_pointer self, std::int64_t needed_ms, std::int64_t left_
                       "the deadline of " + std::to_string(deadline) +
                           " ms cannot be met: at the present speed about " +
                           std::to_string(needed_ms) + " ms more are needed and " +
-                          std::to_string(std::max<std::int64_t>(left_ms, 0)) + " are left", {}});
+                          std::to_string(std::max<std::int64_t>(left_ms, 0)) + " are left",
+                      {}});
 }
 
 namespace {
@@ -185,7 +188,8 @@ void check_deadline(self_pointer self, std::uint32_t stored_tokens) {
 // The sequence holds its first `stored_tokens`, from the cache or from before it was parked.
 void start(self_pointer self, std::uint32_t stored_tokens) {
   auto& st = self->state;
-  if (st.context->asked.deadline && !st.deadline_checked) return check_deadline(self, stored_tokens);
+  if (st.context->asked.deadline && !st.deadline_checked)
+    return check_deadline(self, stored_tokens);
   self->send(st.services->gateway, request_started{st.context->id});
   if (!st.started) st.usage.cached_tokens = stored_tokens;
   st.started = true;
@@ -255,7 +259,8 @@ void hear(self_pointer self, batch_news& news) {
   if (!news.token) {
     if (!news.prefilled) return;
     st.scores_told = true;
-    // It was asked to yield meanwhile and is out of the batch: nobody else will say that it has parked.
+    // It was asked to yield meanwhile and is out of the batch: nobody else will say that it has
+    // parked.
     if (st.yielding && !st.context->asked.score_only) return hear_parked(self);
     if (st.granted_tokens < st.prompt->size() && !st.context->asked.score_only) {
       st.stored_tokens = static_cast<std::uint32_t>(st.granted_tokens);
@@ -312,11 +317,12 @@ void set_deadline(self_pointer self) {
   if (!context.asked.deadline) return;
   const auto passed = self->clock().now() - context.submitted;
   const auto left = std::max<caf::timespan>(*context.asked.deadline - passed, caf::timespan{0});
-  self->delayed_send(self, left,
-                     stop_request{{errc::deadline_exceeded,
-                                   "the request's deadline of " +
-                                       std::to_string(context.asked.deadline->count()) +
-                                       " ms has passed", {}}});
+  self->delayed_send(
+      self, left,
+      stop_request{{errc::deadline_exceeded,
+                    "the request's deadline of " + std::to_string(context.asked.deadline->count()) +
+                        " ms has passed",
+                    {}}});
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// One choice of one request: prompt, negotiation, text, end. The first choice speaks for all of them
-// until the prompt is computed; then each of the others adopts a fork of its sequence.
+// One choice of one request: prompt, negotiation, text, end. The first choice speaks for all of
+// them until the prompt is computed; then each of the others adopts a fork of its sequence.
 #pragma once
 
 #include <caf/stateful_actor.hpp>
@@ -31,23 +31,23 @@ struct request_state {
   std::vector<request_actor> separate;   ///< the same, when they ask for budgets of their own
 
   std::shared_ptr<const std::vector<token_id>> prompt;
-  budget_terms terms;                    ///< of the first budget
+  budget_terms terms;  ///< of the first budget
   std::uint32_t max_new_tokens = 0;
-  std::uint64_t granted_tokens = 0;      ///< that the sequence may store under its present budget
-  std::uint32_t budget_tokens = 0;       ///< new tokens among them
-  bool extending = false;                ///< asked for more, not answered yet
+  std::uint64_t granted_tokens = 0;  ///< that the sequence may store under its present budget
+  std::uint32_t budget_tokens = 0;   ///< new tokens among them
+  bool extending = false;            ///< asked for more, not answered yet
   std::vector<token_id> output;
-  std::optional<ticket_id> ticket;       ///< waiting for, or holding, an offer
+  std::optional<ticket_id> ticket;  ///< waiting for, or holding, an offer
   std::optional<sequence_id> sequence;
-  std::uint32_t stored_tokens = 0;       ///< in the sequence when it was handed over
+  std::uint32_t stored_tokens = 0;  ///< in the sequence when it was handed over
   bool started = false;
   bool in_batch = false;
-  bool yielding = false;                 ///< said that it parks; the pages have not left yet
-  std::uint64_t resume_tokens = 0;       ///< budget that it will come back with
-  std::optional<offer> early_offer;      ///< came before the last news of the sequence before
-  bool scores_told = false;              ///< or there were none to tell
-  bool paused = false;                   ///< its reader is slow
-  bool deadline_checked = false;         ///< against the engine's speed
+  bool yielding = false;             ///< said that it parks; the pages have not left yet
+  std::uint64_t resume_tokens = 0;   ///< budget that it will come back with
+  std::optional<offer> early_offer;  ///< came before the last news of the sequence before
+  bool scores_told = false;          ///< or there were none to tell
+  bool paused = false;               ///< its reader is slow
+  bool deadline_checked = false;     ///< against the engine's speed
   std::optional<choice_text> text;
   generation_usage usage;
   bool admitted = false;
@@ -58,15 +58,16 @@ struct request_state {
 
 using request_pointer = request_actor::stateful_pointer<request_state>;
 
-// What the two halves of a request's actor need of each other: its life (request.cpp) and its dealings
-// with the cache manager (request_budget.cpp).
+// What the two halves of a request's actor need of each other: its life (request.cpp) and its
+// dealings with the cache manager (request_budget.cpp).
 
 /// Ends the request with an error.
 void fail_request(request_pointer self, error why);
 /// Handles CAF's own errors (a timeout, a dead actor): defects of ours, not of the request.
 inline auto on_lost(request_pointer self) {
   return [self](const caf::error& lost) {
-    fail_request(self, {errc::internal, "an actor did not answer: " + self->system().render(lost), {}});
+    fail_request(self,
+                 {errc::internal, "an actor did not answer: " + self->system().render(lost), {}});
   };
 }
 /// Tells the listener, once, that the request was accepted.

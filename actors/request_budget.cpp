@@ -1,6 +1,6 @@
 // The half of a request's actor that deals with the cache manager: budgets, growth, giving way.
-#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 #include <utility>
 
 #include "actors/request.hpp"
@@ -11,8 +11,8 @@ namespace {
 
 using self_pointer = request_pointer;
 
-/// Who has fewer tokens than this to go does not give way: it will be done before its pages would have
-/// been copied and others had used them.
+/// Who has fewer tokens than this to go does not give way: it will be done before its pages would
+/// have been copied and others had used them.
 constexpr std::uint32_t nearly_done_tokens = 16;
 
 std::uint64_t all_tokens(const request_state& st) {
@@ -47,7 +47,8 @@ void take(self_pointer self, const offer& made) {
             if (self->state.ended || self->state.sequence != made.sequence) return;
             if (stands) return start(self, made.cached_tokens);
             fail_request(self, {errc::deadline_exceeded,
-                                "an offer of pages expired before it could be accepted", {}});
+                                "an offer of pages expired before it could be accepted",
+                                {}});
           },
           on_lost(self));
 }
@@ -85,10 +86,12 @@ void give_way(self_pointer self) {
 
 // Why it would not give its pages up; empty if it would.
 std::string reason_to_keep(const request_state& st) {
-  if (!st.paused && !st.output.empty() && st.max_new_tokens - st.output.size() <= nearly_done_tokens &&
+  if (!st.paused && !st.output.empty() &&
+      st.max_new_tokens - st.output.size() <= nearly_done_tokens &&
       st.budget_tokens == st.max_new_tokens)
     return std::to_string(st.max_new_tokens - st.output.size()) + " tokens to go";
-  if (st.context->asked.prompt_logprobs_from && !st.scores_told) return "its prompt is being scored";
+  if (st.context->asked.prompt_logprobs_from && !st.scores_told)
+    return "its prompt is being scored";
   return {};
 }
 
@@ -108,7 +111,8 @@ void negotiate(self_pointer self, budget_terms terms) {
             // Waiting is acceptable unless it takes longer than the deadline allows.
             const auto& later = std::get<counter_offer>(answer);
             self->state.ticket = later.ticket;
-            if (self->state.paused) self->send(self->state.services->manager, hold_request{later.ticket, true});
+            if (self->state.paused)
+              self->send(self->state.services->manager, hold_request{later.ticket, true});
             const auto left = time_left(self);
             // The estimate is rough: only what is far from possible is given up for it.
             if (left && later.estimate && *later.estimate > 2 * *left)

@@ -7,9 +7,9 @@ namespace quire {
 
 namespace {
 
-// Whether the choices each ask for a budget of their own instead of forking one sequence. Forks share
-// one budget, promised in full: good for short answers, and more than there may be for long or many ones.
-// Apart they find the prompt in the prefix index, grow, wait and give way one by one.
+// Whether the choices each ask for a budget of their own instead of forking one sequence. Forks
+// share one budget, promised in full: good for short answers, and more than there may be for long
+// or many ones. Apart they find the prompt in the prefix index, grow, wait and give way one by one.
 bool choices_apart(const generation_request& asked, std::uint64_t prompt_tokens,
                    const request_bounds& bounds) {
   if (asked.num_choices <= 1) return false;
@@ -32,8 +32,8 @@ result<std::uint32_t> new_tokens(const generation_request& asked, std::uint64_t 
   return static_cast<std::uint32_t>(std::min(context, pool) - prompt_tokens);
 }
 
-// A first budget that is smaller than the usual one: the prompt and a bit, or half of a long prompt, to
-// be computed in parts. Scoring a prompt needs all of it at once.
+// A first budget that is smaller than the usual one: the prompt and a bit, or half of a long
+// prompt, to be computed in parts. Scoring a prompt needs all of it at once.
 std::uint64_t least_tokens(const generation_request& asked, std::uint64_t prompt_tokens,
                            std::uint32_t max_new_tokens) {
   constexpr std::uint64_t long_prompt = 512;

@@ -28,14 +28,15 @@ struct request_plan {
   std::uint32_t prefill_end = 0;     ///< prompt tokens to store before sampling or forking
 };
 
-/// Without max_tokens a request may fill the context, or the whole pool where that is smaller. Errors:
-/// invalid_argument (figures that contradict each other), context_length_exceeded (both numbers).
+/// Without max_tokens a request may fill the context, or the whole pool where that is smaller.
+/// Errors: invalid_argument (figures that contradict each other), context_length_exceeded (both
+/// numbers).
 result<request_plan> plan_request(request_id id, const generation_request& asked,
                                   std::shared_ptr<const std::vector<token_id>> prompt,
                                   const request_bounds& bounds);
 
-/// What to ask for after the pages were given up: `tokens` are the prompt and all that was generated,
-/// `sequence_tokens` what the sequence is to store.
+/// What to ask for after the pages were given up: `tokens` are the prompt and all that was
+/// generated, `sequence_tokens` what the sequence is to store.
 budget_terms resume_terms(const budget_terms& before,
                           std::shared_ptr<const std::vector<token_id>> tokens,
                           std::uint64_t sequence_tokens);

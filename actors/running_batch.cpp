@@ -158,7 +158,8 @@ step_sequence running_batch::make_sequence(running& from, const in_flight& part,
   if (entry.score_from) {
     // The token at position p + 1 is scored by what follows the token at position p.
     const std::uint32_t first = std::max(from.position + 1, std::max(*entry.score_from, 1u));
-    const std::uint32_t last = std::min<std::uint32_t>(end + 1, static_cast<std::uint32_t>(prompt.size()));
+    const std::uint32_t last =
+        std::min<std::uint32_t>(end + 1, static_cast<std::uint32_t>(prompt.size()));
     if (first < last) {
       s.first_scored = first - 1 - from.position;
       s.score.assign(prompt.begin() + first, prompt.begin() + last);
@@ -185,7 +186,8 @@ std::vector<batch_news> running_batch::apply(step_result result) {
     if (told.ended) {
       const running& gone = found->second;
       if (gone.entry.generate)
-        departures_.ended(static_cast<std::uint32_t>(gone.output.size()), gone.entry.max_new_tokens);
+        departures_.ended(static_cast<std::uint32_t>(gone.output.size()),
+                          gone.entry.max_new_tokens);
       remove(part.sequence);
     }
     if (told.prefilled || told.token || told.ended) news.push_back(std::move(told));

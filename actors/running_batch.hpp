@@ -32,13 +32,14 @@ struct batch_entry {
   std::uint32_t first_position = 0;  ///< tokens already stored
   /// What was generated before the request gave its pages up: computed again as if it were prompt.
   std::vector<token_id> output;
-  std::uint32_t prefill_end = 0;     ///< run prompt and output up to here; > first_position
-  bool decodes = false;  ///< it came back while decoding: all but its last token is stored
-  bool generate = true;              ///< then sample; else the sequence leaves the batch
+  std::uint32_t prefill_end = 0;  ///< run prompt and output up to here; > first_position
+  bool decodes = false;           ///< it came back while decoding: all but its last token is stored
+  bool generate = true;           ///< then sample; else the sequence leaves the batch
   std::uint32_t max_new_tokens = 0;
-  std::uint32_t budget_tokens = 0;   ///< new tokens that the pages suffice for; there it pauses
-  bool stop_at_end = true;           ///< the model's end tokens end the generation
-  std::optional<std::uint32_t> score_from;  ///< report prompt tokens' log-probabilities from here on
+  std::uint32_t budget_tokens = 0;  ///< new tokens that the pages suffice for; there it pauses
+  bool stop_at_end = true;          ///< the model's end tokens end the generation
+  std::optional<std::uint32_t>
+      score_from;  ///< report prompt tokens' log-probabilities from here on
   std::shared_ptr<const sampling_params> sampling;
   int priority = 0;
   std::string user;  ///< whom fairness counts it for
@@ -47,11 +48,11 @@ struct batch_entry {
 /// What a step did for one sequence.
 struct batch_news {
   sequence_id sequence{};
-  moment first_step;                         ///< when its first step was planned
-  bool prefilled = false;                    ///< the prompt part is complete with this step
-  std::vector<step_output::scored> scores;   ///< all of them, when prefilled
+  moment first_step;                        ///< when its first step was planned
+  bool prefilled = false;                   ///< the prompt part is complete with this step
+  std::vector<step_output::scored> scores;  ///< all of them, when prefilled
   std::optional<sampled_token> token;
-  std::optional<finish_reason> ended;        ///< the sequence has left the batch
+  std::optional<finish_reason> ended;  ///< the sequence has left the batch
   bool parked = false;  ///< it has left the batch because its pages have left the pool
 };
 
@@ -60,10 +61,10 @@ class running_batch {
   struct counters {
     std::uint64_t steps = 0;
     std::uint64_t failed_steps = 0;
-    std::uint64_t prefilled_tokens = 0;   ///< prompt tokens computed
+    std::uint64_t prefilled_tokens = 0;  ///< prompt tokens computed
     std::uint64_t generated_tokens = 0;
-    std::uint64_t surplus_tokens = 0;     ///< computed for sequences that had been stopped
-    std::uint64_t trimmed_bytes = 0;      ///< resident memory that went back to the system
+    std::uint64_t surplus_tokens = 0;  ///< computed for sequences that had been stopped
+    std::uint64_t trimmed_bytes = 0;   ///< resident memory that went back to the system
   };
 
   running_batch(std::shared_ptr<const tokenizer> vocabulary, std::chrono::milliseconds aging);
@@ -104,13 +105,13 @@ class running_batch {
  private:
   struct running {
     batch_entry entry;
-    std::uint32_t position = 0;          ///< tokens stored
+    std::uint32_t position = 0;  ///< tokens stored
     std::vector<token_id> output;
     std::vector<step_output::scored> scores;
     std::optional<moment> first_step;
-    bool penalized = false;              ///< sampling reads the history
-    bool paused = false;                 ///< at the end of its budget
-    bool held = false;                   ///< its reader is slow
+    bool penalized = false;  ///< sampling reads the history
+    bool paused = false;     ///< at the end of its budget
+    bool held = false;       ///< its reader is slow
     moment added;
   };
   struct in_flight {

@@ -28,7 +28,8 @@ struct cache_status {
   std::uint64_t waiting = 0;
   std::uint64_t parked_memory_pages = 0;
   std::uint64_t parked_disk_pages = 0;
-  std::string defect;  ///< what breaks an invariant, when the status asked for the check; else empty
+  std::string
+      defect;  ///< what breaks an invariant, when the status asked for the check; else empty
 };
 
 struct gateway_status {

@@ -19,11 +19,11 @@ namespace quire {
 /// One sequence's part of a step.
 struct step_sequence {
   sequence_id sequence{};
-  std::vector<page_id> table;         ///< covers first_position + tokens.size()
-  std::uint32_t first_position = 0;   ///< tokens already stored
-  std::vector<token_id> tokens;       ///< to run now: a prefill chunk, or the last sampled token
-  bool sample = false;                ///< pick a token after the last one
-  std::uint64_t sample_index = 0;     ///< how many tokens the request has generated before
+  std::vector<page_id> table;        ///< covers first_position + tokens.size()
+  std::uint32_t first_position = 0;  ///< tokens already stored
+  std::vector<token_id> tokens;      ///< to run now: a prefill chunk, or the last sampled token
+  bool sample = false;               ///< pick a token after the last one
+  std::uint64_t sample_index = 0;    ///< how many tokens the request has generated before
   std::shared_ptr<const sampling_params> sampling;
   /// History for penalties: (prompt, output so far); only read when a penalty is set.
   std::shared_ptr<const std::vector<token_id>> prompt;
@@ -36,8 +36,8 @@ struct step_sequence {
 /// Immutable once sent. The tables stay valid and their pages unmoved until the step's lease ends.
 struct step_plan {
   std::uint64_t step = 0;
-  page_exchange exchange;             ///< bytes that leave and come back, before the copies
-  std::vector<page_copy> copies;      ///< to apply before anything is read
+  page_exchange exchange;                ///< bytes that leave and come back, before the copies
+  std::vector<page_copy> copies;         ///< to apply before anything is read
   std::vector<step_sequence> sequences;  ///< may be empty: then there are copies or pages to trim
   /// Pages from here to the end of the pool hold nothing: their memory may go back to the system.
   std::optional<std::uint32_t> trim_from_page;
@@ -52,7 +52,7 @@ struct step_output {
     token_id best{};
     float best_logprob = std::numeric_limits<float>::quiet_NaN();  ///< of `best`; NaN: not known
   };
-  std::vector<scored> scores;         ///< one per step_sequence::score
+  std::vector<scored> scores;  ///< one per step_sequence::score
 };
 
 /// Seconds of each phase of a step, on the runner's clock.
@@ -64,9 +64,9 @@ struct step_timings {
 
 struct step_result {
   std::uint64_t step = 0;
-  std::vector<step_output> outputs;   ///< in the plan's order
+  std::vector<step_output> outputs;  ///< in the plan's order
   step_timings timings;
-  std::uint64_t trimmed_bytes = 0;    ///< resident memory that went back to the system
+  std::uint64_t trimmed_bytes = 0;  ///< resident memory that went back to the system
 };
 
 /// A step's result, or why there is none.

@@ -33,6 +33,8 @@ std::string stop_matcher::push(std::string_view text) {
   return shown;
 }
 
-std::string stop_matcher::finish() { return stopped_ ? std::string() : std::exchange(held_, {}); }
+std::string stop_matcher::finish() {
+  return stopped_ ? std::string() : std::exchange(held_, {});
+}
 
 }  // namespace quire

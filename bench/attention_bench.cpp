@@ -45,10 +45,10 @@ struct options {
   std::vector<std::string> types{"f16", "q8", "q4"};
   std::vector<scenario> scenarios{{1, 200, 1},  {64, 200, 1}, {1, 2048, 1},
                                   {1, 7936, 1}, {1, 0, 512},  {1, 2048, 512}};
-  double seconds = 0.5;      // per measurement
-  std::uint32_t shared = 0;  // leading positions that all sequences share
+  double seconds = 0.5;          // per measurement
+  std::uint32_t shared = 0;      // leading positions that all sequences share
   bool row_independent = false;  // as with compute.batch_invariant
-  bool shuffled = false;     // pages in random places instead of one after the other
+  bool shuffled = false;         // pages in random places instead of one after the other
 };
 
 [[noreturn]] void stop(const std::string& message) {
@@ -193,7 +193,8 @@ class workload {
     const double seen = shape_.window == 0 || scenario_.added > 1
                             ? scenario_.stored + scenario_.added
                             : std::min(scenario_.stored + scenario_.added, shape_.window);
-    const double again = std::min(shared_, scenario_.stored) / 16 * 16 * (scenario_.sequences - 1.0);
+    const double again =
+        std::min(shared_, scenario_.stored) / 16 * 16 * (scenario_.sequences - 1.0);
     return (seen * scenario_.sequences - again) * static_cast<double>(layout_.token_bytes());
   }
 
@@ -293,8 +294,8 @@ int main(int argc, char** argv) {
       const double bytes = work.row_bytes() / attending.best;
       const double macs = work.products() / attending.best;
       std::printf("%-6s %-16s %10.3f %10.3f %10.3f %10.2f %5.0f%% %10.1f %5.0f%%\n", name.c_str(),
-                  label.c_str(), storing.median * 1e3, attending.median * 1e3,
-                  attending.best * 1e3, bytes / 1e9, 100 * bytes / limit, macs / 1e9,
+                  label.c_str(), storing.median * 1e3, attending.median * 1e3, attending.best * 1e3,
+                  bytes / 1e9, 100 * bytes / limit, macs / 1e9,
                   100 * macs / std::max(1.0, dot.macs_per_second));
     }
   return 0;

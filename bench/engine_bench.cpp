@@ -1,5 +1,5 @@
-// What the engine does to those who use it at once: the share of a step that is not the model's, and the gaps
-// between tokens while a long prompt is computed beside them. For a quiet machine.
+// What the engine does to those who use it at once: the share of a step that is not the model's,
+// and the gaps between tokens while a long prompt is computed beside them. For a quiet machine.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,7 +21,8 @@ class gap_listener final : public generation_listener {
   void on_event(generation_event event) noexcept override {
     const std::scoped_lock lock(mutex_);
     if (std::holds_alternative<delta_event>(event)) told_.push_back(clock_type::now());
-    ended_ |= std::holds_alternative<finished_event>(event) || std::holds_alternative<failed_event>(event);
+    ended_ |= std::holds_alternative<finished_event>(event) ||
+              std::holds_alternative<failed_event>(event);
     if (const auto* failed = std::get_if<failed_event>(&event))
       fmt::print(stderr, "a request failed: {}\n", failed->why.message);
   }
@@ -55,7 +56,8 @@ double percentile(std::vector<double> all, double which) {
 generation_request words(std::uint32_t tokens, std::uint32_t salt, std::uint32_t new_tokens) {
   generation_request asked;
   std::vector<token_id> prompt;
-  for (std::uint32_t i = 0; i < tokens; ++i) prompt.push_back(token_id{1000 + (salt * 7919 + i * 31) % 20000});
+  for (std::uint32_t i = 0; i < tokens; ++i)
+    prompt.push_back(token_id{1000 + (salt * 7919 + i * 31) % 20000});
   asked.prompt = std::move(prompt);
   asked.max_tokens = new_tokens;
   asked.ignore_eos = true;
@@ -81,13 +83,18 @@ void print_overhead(engine& served) {
   if (!status) return;
   double inside = 0, planning = 0, messages = 0;
   for (const auto& [name, seconds] : status->seconds) {
-    if (name == "planning") planning = seconds;
-    else if (name == "transit") messages = seconds;
-    else if (name != "idle") inside += seconds;
+    if (name == "planning")
+      planning = seconds;
+    else if (name == "transit")
+      messages = seconds;
+    else if (name != "idle")
+      inside += seconds;
   }
   const double percent = 100 / (inside + planning + messages);
-  fmt::print("64 streams: {:.2f} % of the time outside the model runner (planning {:.2f}, messages {:.2f})\n",
-             percent * (planning + messages), percent * planning, percent * messages);
+  fmt::print(
+      "64 streams: {:.2f} % of the time outside the model runner (planning {:.2f}, messages "
+      "{:.2f})\n",
+      percent * (planning + messages), percent * planning, percent * messages);
 }
 
 /// 16 streams, and a prompt of 4,000 tokens that comes among them.
@@ -119,11 +126,14 @@ void print_gaps(engine& served, double step_time_ms) {
     one->gaps(quiet_to, loud_to, loud);
   }
   const double allowed = std::max(2 * percentile(quiet, 0.99), step_time_ms);
-  fmt::print("ms between tokens of 16 streams, p50 / p99 / most: undisturbed {:.1f} / {:.1f} / {:.1f}, beside a "
-             "prompt of 4,000 tokens {:.1f} / {:.1f} / {:.1f} (aim of p99: {:.1f}); the prompt took {:.1f} s\n",
-             percentile(quiet, 0.5), percentile(quiet, 0.99), percentile(quiet, 1.0), percentile(loud, 0.5),
-             percentile(loud, 0.99), percentile(loud, 1.0), allowed,
-             std::chrono::duration<double>(loud_to - quiet_to).count());
+  fmt::print(
+      "ms between tokens of 16 streams, p50 / p99 / most: undisturbed {:.1f} / {:.1f} / {:.1f}, "
+      "beside a "
+      "prompt of 4,000 tokens {:.1f} / {:.1f} / {:.1f} (aim of p99: {:.1f}); the prompt took "
+      "{:.1f} s\n",
+      percentile(quiet, 0.5), percentile(quiet, 0.99), percentile(quiet, 1.0),
+      percentile(loud, 0.5), percentile(loud, 0.99), percentile(loud, 1.0), allowed,
+      std::chrono::duration<double>(loud_to - quiet_to).count());
 }
 
 }  // namespace

@@ -10,7 +10,8 @@
 #include "compute/isa/tiles.hpp"
 
 #if defined(__x86_64__)
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
@@ -114,7 +115,8 @@ double bench_seconds(const arena& threads) {
 double stream_read_limit(arena& threads) {
   constexpr std::size_t chunk_words = 1u << 17;  // 1 MiB
   constexpr std::size_t chunks = 256;
-  // Each attempt reads another quarter: short enough to find a quiet moment, long unread when it is due.
+  // Each attempt reads another quarter: short enough to find a quiet moment, long unread when it is
+  // due.
   constexpr std::size_t share = chunks / 4;
   std::vector<std::uint64_t> memory(chunks * chunk_words, 1);
   std::vector<std::uint64_t> sums(chunks);

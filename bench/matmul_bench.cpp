@@ -1,6 +1,6 @@
-// Times matrix products for every row regime and tensor type, as shares of the machine's limits, which
-// are measured in the same run. By default the shapes of SmolLM2-135M. Weights are cold: enough copies are
-// cycled through to exceed the caches. With --threads 1 times are processor time.
+// Times matrix products for every row regime and tensor type, as shares of the machine's limits,
+// which are measured in the same run. By default the shapes of SmolLM2-135M. Weights are cold:
+// enough copies are cycled through to exceed the caches. With --threads 1 times are processor time.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -27,9 +27,9 @@ struct options {
   std::vector<std::size_t> rows{1, 2, 4, 8, 16, 32, 64, 128, 512};
   std::vector<std::string> shapes{"576x576", "192x576", "1536x576", "576x1536", "49152x576"};
   bool model = true;
-  int wide_rows = -1;  // from how many rows on wide products are used; -1: as the ISA has it
+  int wide_rows = -1;     // from how many rows on wide products are used; -1: as the ISA has it
   long long_values = -1;  // from how many activations on long products are used; -1: likewise
-  double seconds = 0.1;  // per measurement
+  double seconds = 0.1;   // per measurement
 };
 
 struct limits {
@@ -53,21 +53,32 @@ options parse(int argc, char** argv) {
   options o;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
-    if (i + 1 >= argc) stop("usage: [--isa NAME] [--threads N] [--types A,B] [--rows 1,8] "
-                            "[--shapes 576x576] [--seconds S] [--model 0|1] [--wide ROWS] [--long VALUES]");
+    if (i + 1 >= argc)
+      stop(
+          "usage: [--isa NAME] [--threads N] [--types A,B] [--rows 1,8] "
+          "[--shapes 576x576] [--seconds S] [--model 0|1] [--wide ROWS] [--long VALUES]");
     const std::string value = argv[++i];
-    if (flag == "--isa") o.isa = value;
-    else if (flag == "--threads") o.threads = std::stoul(value);
-    else if (flag == "--types") o.types = split(value);
-    else if (flag == "--shapes") o.shapes = split(value);
-    else if (flag == "--seconds") o.seconds = std::stod(value);
-    else if (flag == "--model") o.model = value != "0";
-    else if (flag == "--long") o.long_values = std::stol(value);
-    else if (flag == "--wide") o.wide_rows = std::stoi(value);
+    if (flag == "--isa")
+      o.isa = value;
+    else if (flag == "--threads")
+      o.threads = std::stoul(value);
+    else if (flag == "--types")
+      o.types = split(value);
+    else if (flag == "--shapes")
+      o.shapes = split(value);
+    else if (flag == "--seconds")
+      o.seconds = std::stod(value);
+    else if (flag == "--model")
+      o.model = value != "0";
+    else if (flag == "--long")
+      o.long_values = std::stol(value);
+    else if (flag == "--wide")
+      o.wide_rows = std::stoi(value);
     else if (flag == "--rows") {
       o.rows.clear();
       for (const auto& item : split(value)) o.rows.push_back(std::stoul(item));
-    } else stop("unknown flag " + flag);
+    } else
+      stop("unknown flag " + flag);
   }
   return o;
 }
@@ -94,8 +105,8 @@ packed_matrix random_matrix(const compute_context& context, tensor_type type, st
       blocks[i] &= std::byte{0xbf};
   else
     for (std::size_t b = 0; b < blocks.size(); b += traits.block_bytes)
-      for (const std::size_t at : {std::size_t{1}, std::size_t{3}, traits.block_bytes - 1,
-                                   traits.block_bytes - 3})
+      for (const std::size_t at :
+           {std::size_t{1}, std::size_t{3}, traits.block_bytes - 1, traits.block_bytes - 3})
         blocks[b + at] &= std::byte{0xaf};
   auto packed = packed_matrix::pack(context, type, blocks, rows, cols);
   if (!packed) stop(packed.error().message);
@@ -133,7 +144,8 @@ void check_answer(const compute_context& context, const packed_matrix& w) {
     norm += std::pow(static_cast<double>(expected[i]), 2);
   }
   // A wide product rounds both operands to 8 bits: a relative error of 2^-8 each at most.
-  const bool wide = uses_wide(*context.kernels->matmul, static_cast<std::size_t>(w.type()), rows, false);
+  const bool wide =
+      uses_wide(*context.kernels->matmul, static_cast<std::size_t>(w.type()), rows, false);
   if (!(norm > 0.0) || !(difference <= (wide ? 0x1p-14 : 1e-9) * norm))
     stop("the answer is wrong for " + std::string(traits_of(w.type()).name));
 }
@@ -162,8 +174,7 @@ void bench_shape(const compute_context& context, const options& o, const limits&
   check_answer(context, copies.front());
   const std::size_t bytes = copies.front().size_bytes();
   const std::size_t wanted = std::clamp<std::size_t>((96u << 20) / bytes, 1, 256);
-  while (copies.size() < wanted)
-    copies.push_back(random_matrix(context, type, outputs, cols, 1));
+  while (copies.size() < wanted) copies.push_back(random_matrix(context, type, outputs, cols, 1));
   for (const std::size_t rows : o.rows) {
     const auto x = random_rows(rows * cols);
     std::vector<float> out(rows * outputs);
@@ -234,11 +245,12 @@ void bench_model(const compute_context& context, const options& o, const limits&
       }
     });
     const double macs = weights * static_cast<double>(rows) / seconds;
-    std::printf("%-6s 30 layers    %4zu rows %10.1f us %7.2f GB/s %4.0f %% %9.1f GMAC/s %4.0f %% "
-                "%8.0f tok/s\n",
-                std::string(traits_of(type).name).c_str(), rows, seconds * 1e6,
-                bytes / seconds * 1e-9, 100.0 * bytes / seconds / limit.read_bytes, macs * 1e-9,
-                100.0 * macs / limit.macs, static_cast<double>(rows) / seconds);
+    std::printf(
+        "%-6s 30 layers    %4zu rows %10.1f us %7.2f GB/s %4.0f %% %9.1f GMAC/s %4.0f %% "
+        "%8.0f tok/s\n",
+        std::string(traits_of(type).name).c_str(), rows, seconds * 1e6, bytes / seconds * 1e-9,
+        100.0 * bytes / seconds / limit.read_bytes, macs * 1e-9, 100.0 * macs / limit.macs,
+        static_cast<double>(rows) / seconds);
   }
 }
 

@@ -16,7 +16,9 @@ void engine_flags::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_option("--kv-mib", kv_mib, "Largest size of the KV store in MiB (0: the default)");
   command.add_option("--threads", threads, "Compute threads (0: one per core)");
-  command.add_option("--isa", isa, "Instruction set: auto, scalar, avx2, avx_vnni, avx512_vnni, avx512_bf16, amx")
+  command
+      .add_option("--isa", isa,
+                  "Instruction set: auto, scalar, avx2, avx_vnni, avx512_vnni, avx512_bf16, amx")
       ->capture_default_str();
   command.add_flag("--batch-invariant", batch_invariant,
                    "Bit-identical logits whatever shares the batch, at some cost in speed");

@@ -1,5 +1,5 @@
-// `quire inspect`: what a model file holds, what of it is supported, and what is missing; or what the
-// processor offers to compute with.
+// `quire inspect`: what a model file holds, what of it is supported, and what is missing; or what
+// the processor offers to compute with.
 #include "models/inspect.hpp"
 
 #include <fmt/format.h>
@@ -45,13 +45,18 @@ result<int> inspect(const inspect_options& options) {
 }  // namespace
 
 void add_inspect(program& quire) {
-  auto [command, options] = quire.add<inspect_options>(
-      "inspect", "Print a model file's metadata, tensors, and what of it is supported, or the processor's features", &inspect);
+  auto [command, options] =
+      quire.add<inspect_options>("inspect",
+                                 "Print a model file's metadata, tensors, and what of it is "
+                                 "supported, or the processor's features",
+                                 &inspect);
   command->add_option("model", options->model,
                       "GGUF file or model name (default: the default model)");
-  command->add_flag("--cpu", options->cpu,
-                    "Instead of a model, print the processor's features and the kernels chosen for it");
-  command->add_option("--isa", options->isa, "With --cpu: the instruction set to print the kernels of");
+  command->add_flag(
+      "--cpu", options->cpu,
+      "Instead of a model, print the processor's features and the kernels chosen for it");
+  command->add_option("--isa", options->isa,
+                      "With --cpu: the instruction set to print the kernels of");
   command->add_flag("--json", options->as_json, "Print one JSON object");
 }
 

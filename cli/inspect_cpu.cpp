@@ -53,8 +53,8 @@ json describe_type(const matmul_kernels& kernels, const tensor_type_traits& trai
   if (!wide || kernels.wide_rows[type] > 1)
     rows.push_back({{"from_rows", 1},
                     {"activations", is_float(traits.type) ? "f32" : "int8"},
-                    {"instruction", is_float(traits.type) ? kernels.f32_instruction
-                                                          : kernels.int8_instruction}});
+                    {"instruction",
+                     is_float(traits.type) ? kernels.f32_instruction : kernels.int8_instruction}});
   if (wide)
     rows.push_back({{"from_rows", kernels.wide_rows[type]},
                     {"activations", "bf16"},
@@ -73,13 +73,15 @@ json describe(const kernel_table& chosen) {
           {"kernels", kernels}};
 }
 
-std::string text_of(const json& value) { return value.get<std::string>(); }
+std::string text_of(const json& value) {
+  return value.get<std::string>();
+}
 
 void print_text(const json& found) {
   fmt::print("{}\n{} cores", text_of(found["cpu"]["model"]), found["cpu"]["cores"].get<int>());
   for (const json& cache : found["cpu"]["caches"])
-    fmt::print(", {} {} KiB (shared by {})", text_of(cache["name"]), cache["kib"].get<std::size_t>(),
-               cache["shared_by"].get<std::size_t>());
+    fmt::print(", {} {} KiB (shared by {})", text_of(cache["name"]),
+               cache["kib"].get<std::size_t>(), cache["shared_by"].get<std::size_t>());
   fmt::print("\nfeatures:");
   for (const auto& [name, present] : found["features"].items())
     fmt::print(" {}{}", present.get<bool>() ? "" : "no-", name);

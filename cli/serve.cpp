@@ -34,7 +34,8 @@ constexpr key_flag key_flags[] = {
     {"--host", "server.host", "Address to listen on"},
     {"--port", "server.port", "Port to listen on (0: any free one)"},
     {"--context", "model.context_tokens", "Longest sequence in tokens"},
-    {"--kv", "kv.type", "Type of the KV store: f32, f16, q8, q4 (keys stay q8), or K/V as in q4/q4"},
+    {"--kv", "kv.type",
+     "Type of the KV store: f32, f16, q8, q4 (keys stay q8), or K/V as in q4/q4"},
     {"--kv-mib", "kv.max_mib", "Largest size of the KV store in MiB"},
     {"--threads", "compute.threads", "Compute threads (0: one per core)"},
     {"--isa", "compute.isa", "Instruction set"},
@@ -119,9 +120,10 @@ result<int> serve(const serve_options& options) {
       "    -d '{{\"model\":\"{}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",
       card.id, url, url, card.id);
   std::fflush(stdout);
-  spdlog::info("ready: {} ({}, {}, {} threads), up to {} tokens per sequence, keys in {}, values in {}",
-               card.id, card.weights_type, card.isa, card.threads, card.context_tokens,
-               kv_type_name(config->engine.kv.type_k), kv_type_name(config->engine.kv.type_v));
+  spdlog::info(
+      "ready: {} ({}, {}, {} threads), up to {} tokens per sequence, keys in {}, values in {}",
+      card.id, card.weights_type, card.isa, card.threads, card.context_tokens,
+      kv_type_name(config->engine.kv.type_k), kv_type_name(config->engine.kv.type_v));
 
   stop.wait();
   spdlog::info("draining: running requests may finish for {} s; a second signal ends at once",

@@ -1,8 +1,9 @@
-// The published region is two words and, for each thread, a range of chunks that nobody has claimed: its
-// share, which it claims from the front, so that what it reads lies in one piece of memory. A thread
-// whose share is done claims from the ends of the others'. A claim is a compare-and-swap that shortens
-// a range; it can only succeed on the region that is open now, and that region cannot end before the
-// claimed chunk has been run. So a late or stale worker needs no epoch.
+// The published region is two words and, for each thread, a range of chunks that nobody has
+// claimed: its share, which it claims from the front, so that what it reads lies in one piece of
+// memory. A thread whose share is done claims from the ends of the others'. A claim is a
+// compare-and-swap that shortens a range; it can only succeed on the region that is open now, and
+// that region cannot end before the claimed chunk has been run. So a late or stale worker needs no
+// epoch.
 #include "compute/arena.hpp"
 
 #include <sched.h>
@@ -30,8 +31,8 @@ constexpr std::size_t cache_line = 64;
 // Regions are counted in steps that leave room for the number of threads.
 constexpr std::uint64_t region_step = std::uint64_t{1} << 16;
 
-// Lines that a thread asks for between two looks for work. Asking for more than memory delivers in that
-// time is in vain: processors drop such requests.
+// Lines that a thread asks for between two looks for work. Asking for more than memory delivers in
+// that time is in vain: processors drop such requests.
 constexpr std::size_t lines_per_look = 24;
 
 // Spins before a thread offers its core to others: some tens of microseconds of pauses.
@@ -48,8 +49,12 @@ constexpr std::uint64_t one_end = std::uint64_t{1} << 32;
 constexpr std::uint64_t range_of(std::size_t first, std::size_t end) noexcept {
   return end * one_end | first;
 }
-constexpr std::size_t first_of(std::uint64_t range) noexcept { return range % one_end; }
-constexpr std::size_t end_of(std::uint64_t range) noexcept { return range / one_end; }
+constexpr std::size_t first_of(std::uint64_t range) noexcept {
+  return range % one_end;
+}
+constexpr std::size_t end_of(std::uint64_t range) noexcept {
+  return range / one_end;
+}
 
 // Waits a moment; gives the core away when the wait has been long.
 class waiter {
@@ -81,7 +86,11 @@ std::size_t allowed_cores() noexcept {
 }  // namespace
 
 struct arena::impl {
-  explicit impl(std::size_t threads) : num_threads(threads), tasks(static_cast<int>(threads)), shares(threads), expected_next(threads) {
+  explicit impl(std::size_t threads)
+      : num_threads(threads),
+        tasks(static_cast<int>(threads)),
+        shares(threads),
+        expected_next(threads) {
     QUIRE_CHECK(threads < region_step, "an arena has fewer than 65,536 threads");
     if (threads > allowed_cores())
       parallelism.emplace(tbb::global_control::max_allowed_parallelism, threads);
@@ -95,7 +104,8 @@ struct arena::impl {
 
   std::vector<tbb::task_handle> workers;
 
-  // The open region: written by the owner while no share has chunks, read only by holders of a claim.
+  // The open region: written by the owner while no share has chunks, read only by holders of a
+  // claim.
   void* body = nullptr;
   call_function call = nullptr;
 
@@ -104,17 +114,18 @@ struct arena::impl {
     // What the thread will read after this region; 0: it goes on with what it was told before.
     std::atomic<std::uint64_t> expected{0};
   };
-  std::vector<share> shares;  // one per thread
+  std::vector<share> shares;                 // one per thread
   std::vector<std::uint64_t> expected_next;  // one per thread, until the next region
-  bool expects = false;  // there is anything in expected_next
-  bool told = false;     // or in a share
+  bool expects = false;                      // there is anything in expected_next
+  bool told = false;                         // or in a share
   // The number of the open region and of its shares. It changes when they are full.
   alignas(cache_line) std::atomic<std::uint64_t> region{0};
   // Chunks that the workers have run: each adds its own when it finds no more.
   alignas(cache_line) std::atomic<std::size_t> finished{0};
   // Odd while a guard lives; a worker serves the one value it was started for.
   alignas(cache_line) std::atomic<std::uint64_t> guard{0};
-  // Workers that have gone. TBB orders their last looks before the end of the arena, but TSan cannot see it.
+  // Workers that have gone. TBB orders their last looks before the end of the arena, but TSan
+  // cannot see it.
   std::atomic<std::size_t> departed{0};
   std::atomic<bool> busy{false};
   std::uint64_t num_regions = 0;
@@ -135,7 +146,8 @@ struct arena::impl {
     std::uint64_t range = from.unclaimed.load(std::memory_order_relaxed);
     while (first_of(range) != end_of(range)) {
       if (!from.unclaimed.compare_exchange_weak(range, front ? range + 1 : range - one_end,
-                                                std::memory_order_acquire, std::memory_order_relaxed))
+                                                std::memory_order_acquire,
+                                                std::memory_order_relaxed))
         continue;
       call(body, front ? first_of(range) : end_of(range) - 1, thread);
       ++ran;
@@ -160,7 +172,8 @@ struct arena::impl {
     read_ahead ahead;
     std::uint64_t seen = 0;
     while (guard.load(std::memory_order_acquire) == mine) {
-      QUIRE_CHECK(thread > 0 && thread < num_threads, "a worker of an arena has a place of its own");
+      QUIRE_CHECK(thread > 0 && thread < num_threads,
+                  "a worker of an arena has a place of its own");
       const std::uint64_t now = region.load(std::memory_order_acquire);
       if (now == seen) {
         ahead.fetch(lines_per_look);

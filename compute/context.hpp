@@ -10,8 +10,8 @@ namespace quire {
 struct compute_context {
   const kernel_table* kernels = nullptr;
   arena* threads = nullptr;
-  /// Whether a row's values must be the same, bit by bit, whatever rows it is computed with: then no op
-  /// chooses its kernel or its order of summation by the number of rows.
+  /// Whether a row's values must be the same, bit by bit, whatever rows it is computed with: then
+  /// no op chooses its kernel or its order of summation by the number of rows.
   bool row_independent = false;
 };
 

@@ -32,7 +32,9 @@ cpuid_registers cpuid(std::uint32_t leaf, std::uint32_t subleaf) noexcept {
   return r;
 }
 
-constexpr bool bit(std::uint32_t word, unsigned at) noexcept { return ((word >> at) & 1u) != 0; }
+constexpr bool bit(std::uint32_t word, unsigned at) noexcept {
+  return ((word >> at) & 1u) != 0;
+}
 
 /// Returns the register sets that the operating system saves (XCR0).
 std::uint64_t saved_state() noexcept {
@@ -81,7 +83,8 @@ std::string ask_for_tiles() {
          std::generic_category().message(errno);
 }
 
-/// Returns why palette 1 is not the one the kernels are written for: 8 tiles of 16 rows of 64 bytes.
+/// Returns why palette 1 is not the one the kernels are written for: 8 tiles of 16 rows of 64
+/// bytes.
 std::string check_palette() {
   const cpuid_registers palettes = cpuid(0x1d, 0);
   const cpuid_registers first = cpuid(0x1d, 1);

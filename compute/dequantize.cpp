@@ -25,20 +25,25 @@ result<void> dequantize_row(tensor_type type, std::span<const std::byte> blocks,
                             std::span<float> out) {
   const auto* traits = find_tensor_type(static_cast<std::uint32_t>(type));
   if (traits == nullptr || !traits->supported)
-    return fail(errc::unsupported, "tensor type " + std::to_string(static_cast<unsigned>(type)) +
-                                       " has no decoder");
+    return fail(errc::unsupported,
+                "tensor type " + std::to_string(static_cast<unsigned>(type)) + " has no decoder");
   if (out.size() % traits->block_values != 0 ||
       blocks.size() != out.size() / traits->block_values * traits->block_bytes)
-    return fail(errc::invalid_argument,
-                std::string(traits->name) + ": " + std::to_string(blocks.size()) +
-                    " bytes do not hold " + std::to_string(out.size()) + " values");
+    return fail(errc::invalid_argument, std::string(traits->name) + ": " +
+                                            std::to_string(blocks.size()) + " bytes do not hold " +
+                                            std::to_string(out.size()) + " values");
   switch (type) {
     case tensor_type::f32:
       if (!out.empty()) std::memcpy(out.data(), blocks.data(), blocks.size());
       return {};
-    case tensor_type::f16: convert_row<half>(blocks.data(), out); return {};
-    case tensor_type::bf16: convert_row<bfloat16>(blocks.data(), out); return {};
-    default: break;
+    case tensor_type::f16:
+      convert_row<half>(blocks.data(), out);
+      return {};
+    case tensor_type::bf16:
+      convert_row<bfloat16>(blocks.data(), out);
+      return {};
+    default:
+      break;
   }
   const quant_formula formula = formula_of(type);
   quant_block parts;

@@ -1,8 +1,8 @@
 // What one instruction set offers: three parts, each a struct of function pointers.
 //
-// Kernels are noexcept, allocate nothing and take raw pointers and sizes; ops/ checks shapes and splits
-// the work. A part is named by a pointer, so that an ISA that adds nothing to a part points to the
-// best older one's.
+// Kernels are noexcept, allocate nothing and take raw pointers and sizes; ops/ checks shapes and
+// splits the work. A part is named by a pointer, so that an ISA that adds nothing to a part points
+// to the best older one's.
 #pragma once
 
 #include <string>

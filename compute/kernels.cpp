@@ -15,15 +15,17 @@ namespace quire {
 
 namespace {
 
-std::string missing_avx2() { return missing_features({"avx2", "fma", "f16c"}); }
+std::string missing_avx2() {
+  return missing_features({"avx2", "fma", "f16c"});
+}
 
 std::string missing_avx_vnni() {
   return missing_features({"avx2", "fma", "f16c", "avx_vnni"});
 }
 
 std::string missing_avx512_vnni() {
-  return missing_features({"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl",
-                           "avx512_vnni"});
+  return missing_features(
+      {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"});
 }
 
 std::string missing_avx512_bf16() {
@@ -93,9 +95,13 @@ std::string names(std::span<const kernel_table* const> tables) {
 
 }  // namespace
 
-std::span<const kernel_table* const> compiled_kernels() noexcept { return compiled; }
+std::span<const kernel_table* const> compiled_kernels() noexcept {
+  return compiled;
+}
 
-std::span<const kernel_table* const> emulated_kernels() noexcept { return emulated; }
+std::span<const kernel_table* const> emulated_kernels() noexcept {
+  return emulated;
+}
 
 std::span<const kernel_table* const> runnable_kernels() noexcept {
   struct selection {
@@ -134,6 +140,8 @@ result<const kernel_table*> select_kernels(std::string_view name) {
   return fail(errc::invalid_argument, problem + "; choose auto or one of: " + names(runnable));
 }
 
-std::string_view isa_name(const kernel_table& kernels) noexcept { return kernels.name; }
+std::string_view isa_name(const kernel_table& kernels) noexcept {
+  return kernels.name;
+}
 
 }  // namespace quire

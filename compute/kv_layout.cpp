@@ -37,8 +37,7 @@ std::optional<kv_types> parse_kv_types(std::string_view text) noexcept {
   const std::size_t slash = text.find('/');
   const auto k = parse_kv_type(text.substr(0, slash));
   if (!k) return std::nullopt;
-  if (slash == std::string_view::npos)
-    return kv_types{*k == kv_type::q4 ? kv_type::q8 : *k, *k};
+  if (slash == std::string_view::npos) return kv_types{*k == kv_type::q4 ? kv_type::q8 : *k, *k};
   const auto v = parse_kv_type(text.substr(slash + 1));
   if (!v) return std::nullopt;
   return kv_types{*k, *v};

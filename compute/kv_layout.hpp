@@ -2,8 +2,8 @@
 //
 // A page holds `page_tokens` tokens of all layers:
 //   [layer][k | v][kv_head][token][row bytes]
-// in one contiguous region, so that a copy, a move or a park is one operation. A row is the head_dim
-// values of one token and one head. K and V may have different types.
+// in one contiguous region, so that a copy, a move or a park is one operation. A row is the
+// head_dim values of one token and one head. K and V may have different types.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,8 @@ namespace quire {
 /// How a row of keys or values is encoded.
 ///   f32, f16: head_dim values.
 ///   q8: per 32 values one scale (16 bits) and 32 int8; scale = max|v| / 127.
-///   q4: per 32 values one scale and 16 bytes; scale = max|v| / 7, two's complement nibbles; byte j of
+///   q4: per 32 values one scale and 16 bytes; scale = max|v| / 7, two's complement nibbles; byte j
+///   of
 ///       a block holds value j in its low half and value j + 16 in its high half.
 /// The last block of a row is padded with zeros when head_dim is not a multiple of 32.
 /// Within a quantized row all scales come first, then all quants, so that loads stay aligned.
@@ -49,9 +50,9 @@ struct kv_types {
   friend bool operator==(kv_types, kv_types) = default;
 };
 
-/// Reads what people ask for: one type for both, or K/V as in q8/q4. A plain "q4" is q8 keys with q4
-/// values, because scores do not survive q4 keys; who wants those writes q4/q4. Nothing when it is
-/// neither.
+/// Reads what people ask for: one type for both, or K/V as in q8/q4. A plain "q4" is q8 keys with
+/// q4 values, because scores do not survive q4 keys; who wants those writes q4/q4. Nothing when it
+/// is neither.
 std::optional<kv_types> parse_kv_types(std::string_view text) noexcept;
 
 /// Returns the shortest text that parse_kv_types reads as these.
@@ -67,15 +68,16 @@ enum class kv_part : std::uint8_t { key, value };
 struct kv_layout {
   std::uint32_t layers = 0;
   std::uint32_t kv_heads = 0;
-  std::uint32_t head_dim = 0;     ///< values per row
-  std::uint32_t page_tokens = 16; ///< tokens per page
+  std::uint32_t head_dim = 0;      ///< values per row
+  std::uint32_t page_tokens = 16;  ///< tokens per page
   kv_type type_k = kv_type::f16;
   kv_type type_v = kv_type::f16;
   std::size_t row_bytes_k = 0;
   std::size_t row_bytes_v = 0;
-  std::size_t page_bytes = 0;     ///< a multiple of 64
+  std::size_t page_bytes = 0;  ///< a multiple of 64
 
-  /// Checks the figures and fills the derived sizes. Errors: invalid_argument (a zero, or overflow).
+  /// Checks the figures and fills the derived sizes. Errors: invalid_argument (a zero, or
+  /// overflow).
   static result<kv_layout> make(std::uint32_t layers, std::uint32_t kv_heads,
                                 std::uint32_t head_dim, std::uint32_t page_tokens, kv_type type_k,
                                 kv_type type_v);
@@ -85,7 +87,8 @@ struct kv_layout {
   }
   kv_type type(kv_part part) const noexcept { return part == kv_part::key ? type_k : type_v; }
 
-  /// Returns the byte offset within a page of token 0's row; later tokens follow at row_bytes(part).
+  /// Returns the byte offset within a page of token 0's row; later tokens follow at
+  /// row_bytes(part).
   std::size_t rows_offset(std::uint32_t layer, kv_part part, std::uint32_t kv_head) const noexcept {
     const std::size_t layer_bytes =
         static_cast<std::size_t>(kv_heads) * page_tokens * (row_bytes_k + row_bytes_v);

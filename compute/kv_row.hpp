@@ -11,8 +11,8 @@
 
 namespace quire {
 
-/// Writes values.size() values to `row`, kv_row_bytes(type, values.size()) bytes. What is not finite
-/// is not looked for, and f16 saturates.
+/// Writes values.size() values to `row`, kv_row_bytes(type, values.size()) bytes. What is not
+/// finite is not looked for, and f16 saturates.
 void encode_kv_row(const kernel_table& kernels, kv_type type, std::span<const float> values,
                    std::byte* row) noexcept;
 
@@ -20,8 +20,8 @@ void encode_kv_row(const kernel_table& kernels, kv_type type, std::span<const fl
 void decode_kv_row(const kernel_table& kernels, kv_type type, const std::byte* row,
                    std::span<float> values) noexcept;
 
-/// The same as encode_kv_row after looking at every value. Errors: invalid_argument, naming the value,
-/// when it is NaN or infinite or too large for f16; `row` is not touched then.
+/// The same as encode_kv_row after looking at every value. Errors: invalid_argument, naming the
+/// value, when it is NaN or infinite or too large for f16; `row` is not touched then.
 result<void> encode_kv_row_checked(const kernel_table& kernels, kv_type type,
                                    std::span<const float> values, std::byte* row);
 

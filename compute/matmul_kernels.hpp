@@ -49,24 +49,25 @@ struct matmul_task {
   const std::byte* panels = nullptr;  // first panel; `panel_bytes` apart
   std::size_t panel_bytes = 0;
   std::size_t num_panels = 0;
-  std::size_t cols = 0;          // inputs of the matrix
-  std::size_t num_outputs = 0;   // valid outputs of the run, at most 16 per panel; 16 but for the last
-  const std::byte* x_q8 = nullptr;    // int8 groups (see above), for quantized weights
-  const float* x_f32 = nullptr;       // the rows, `x_stride` apart, for float weights
+  std::size_t cols = 0;  // inputs of the matrix
+  std::size_t num_outputs =
+      0;  // valid outputs of the run, at most 16 per panel; 16 but for the last
+  const std::byte* x_q8 = nullptr;  // int8 groups (see above), for quantized weights
+  const float* x_f32 = nullptr;     // the rows, `x_stride` apart, for float weights
   std::size_t x_stride = 0;
   const std::byte* x_bf16 = nullptr;  // bfloat16 groups, one after another, for wide products
-  std::size_t num_rows = 0;      // 1..16, in long and wide products any number
-  float* out = nullptr;          // (num_rows, num_outputs), `out_stride` between rows
+  std::size_t num_rows = 0;           // 1..16, in long and wide products any number
+  float* out = nullptr;               // (num_rows, num_outputs), `out_stride` between rows
   std::size_t out_stride = 0;
-  bool add = false;              // add to what `out` holds
+  bool add = false;  // add to what `out` holds
 };
 
 /// Matrix product kernels and what prepares activations for them. Arrays are indexed by a tensor
 /// type's number in the file format.
 ///
-/// `product` and `long_product` compute a row's values in the same way whatever num_rows is: bit for bit.
-/// A wide product rounds activations and weights to bfloat16 instead, so that a row's values depend on which
-/// of the two is taken; see uses_wide().
+/// `product` and `long_product` compute a row's values in the same way whatever num_rows is: bit
+/// for bit. A wide product rounds activations and weights to bfloat16 instead, so that a row's
+/// values depend on which of the two is taken; see uses_wide().
 struct matmul_kernels {
   using product_function = void (*)(const matmul_task&) noexcept;
   // What multiplies, for people to read: int8 and f32 activations in `product`, wide products.
@@ -75,8 +76,8 @@ struct matmul_kernels {
   std::string_view wide_instruction;
   /// The product of up to 16 rows for each type; null where there is none.
   std::array<product_function, 32> product{};
-  /// The product of any number of rows, for int8 groups one after another, by the same arithmetic as
-  /// `product`; null where there is none.
+  /// The product of any number of rows, for int8 groups one after another, by the same arithmetic
+  /// as `product`; null where there is none.
   std::array<product_function, 32> long_product{};
   /// From how many activations (rows times inputs) on the long product is the faster one.
   std::size_t long_values = 0;
@@ -104,15 +105,16 @@ struct matmul_kernels {
   }
 };
 
-/// Calls use(type) for each type whose weights are multiplied with int8 activations, with the type as an
-/// integral constant.
+/// Calls use(type) for each type whose weights are multiplied with int8 activations, with the type
+/// as an integral constant.
 template <class Use>
 constexpr void for_each_int8_type(Use use) {
   const auto each = [&use]<tensor_type... Types>() {
     (use(std::integral_constant<tensor_type, Types>{}), ...);
   };
   using enum tensor_type;
-  each.template operator()<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
+  each.template
+  operator()<q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs>();
 }
 
 /// Returns whether a product of `type` with `num_rows` rows is a wide one: when there is one, it is

@@ -21,12 +21,18 @@ struct code_place {
 constexpr code_place place_of(unsigned bits, std::size_t quad) noexcept {
   const auto g = static_cast<unsigned>(quad);
   switch (bits) {
-    case 2: return {g / 4, 2 * (g % 4), 2, 0, 0, 0};
-    case 3: return {g / 4, 2 * (g % 4), 2, 2, g, 1};
-    case 4: return {g % 4, 4 * (g / 4), 4, 0, 0, 0};
-    case 5: return {g % 4, 4 * (g / 4), 4, 4, g, 1};
-    case 6: return {g % 4, 4 * (g / 4), 4, 4 + g / 4, 2 * (g % 4), 2};
-    default: return {g, 0, 8, 0, 0, 0};
+    case 2:
+      return {g / 4, 2 * (g % 4), 2, 0, 0, 0};
+    case 3:
+      return {g / 4, 2 * (g % 4), 2, 2, g, 1};
+    case 4:
+      return {g % 4, 4 * (g / 4), 4, 0, 0, 0};
+    case 5:
+      return {g % 4, 4 * (g / 4), 4, 4, g, 1};
+    case 6:
+      return {g % 4, 4 * (g / 4), 4, 4 + g / 4, 2 * (g % 4), 2};
+    default:
+      return {g, 0, 8, 0, 0, 0};
   }
 }
 

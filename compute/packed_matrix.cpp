@@ -54,8 +54,8 @@ result<packed_matrix> packed_matrix::pack(const compute_context& context, tensor
                                           std::size_t cols, weight_memory& memory) {
   const auto* traits = find_tensor_type(static_cast<std::uint32_t>(type));
   if (traits == nullptr || !traits->supported)
-    return fail(errc::unsupported, "tensor type " + std::to_string(static_cast<unsigned>(type)) +
-                                       " cannot be packed");
+    return fail(errc::unsupported,
+                "tensor type " + std::to_string(static_cast<unsigned>(type)) + " cannot be packed");
   const auto num_panels = checked_panel_count(*traits, blocks.size(), rows, cols);
   if (!num_panels) return tl::unexpected<error>(num_panels.error());
 
@@ -67,8 +67,8 @@ result<packed_matrix> packed_matrix::pack(const compute_context& context, tensor
   matrix.size_bytes_ = *num_panels * panel_bytes;
   const std::shared_ptr<std::byte[]> packed = memory.take(matrix.size_bytes_);
   if (packed == nullptr)
-    return fail(errc::invalid_argument, "no memory for " + std::to_string(matrix.size_bytes_) +
-                                            " bytes of packed weights");
+    return fail(errc::invalid_argument,
+                "no memory for " + std::to_string(matrix.size_bytes_) + " bytes of packed weights");
   const std::size_t row_bytes = blocks.size() / rows;
   const auto pack_one = [&](std::size_t panel) {
     const std::size_t first = panel * panel_outputs;
@@ -86,10 +86,14 @@ void packed_matrix::unpack_row(std::size_t row, std::span<float> out) const noex
       data_.get() + row / panel_outputs * panel_layout_of(type_, cols_).panel_bytes;
   const std::size_t output = row % panel_outputs;
   switch (type_) {
-    case tensor_type::f32: return unpack_float_row<float>(panel, output, out);
-    case tensor_type::f16: return unpack_float_row<half>(panel, output, out);
-    case tensor_type::bf16: return unpack_float_row<bfloat16>(panel, output, out);
-    default: break;
+    case tensor_type::f32:
+      return unpack_float_row<float>(panel, output, out);
+    case tensor_type::f16:
+      return unpack_float_row<half>(panel, output, out);
+    case tensor_type::bf16:
+      return unpack_float_row<bfloat16>(panel, output, out);
+    default:
+      break;
   }
   const quant_formula formula = formula_of(type_);
   const std::size_t inputs = scale_inputs_of(type_);

@@ -37,8 +37,8 @@ class packed_matrix {
   /// The packed bytes, 64-byte aligned; the layout is the business of compute/pack.cpp and kernels.
   const std::byte* data() const noexcept { return data_.get(); }
 
-  /// Decodes row `row` (cols() values) to f32, equal to dequantize_row of the file's row. This is how
-  /// token embeddings are read from a matrix that is also the output layer.
+  /// Decodes row `row` (cols() values) to f32, equal to dequantize_row of the file's row. This is
+  /// how token embeddings are read from a matrix that is also the output layer.
   void unpack_row(std::size_t row, std::span<float> out) const noexcept;
 
  private:

@@ -165,15 +165,22 @@ void split_block(tensor_type type, const std::byte* block, quant_block& parts) n
       for (std::size_t i = 0; i < 32; ++i)
         codes[i] = static_cast<std::uint8_t>(byte_at(block, 2 + i) ^ 0x80);
       return;
-    case q2_k: return split_q2_k(block, parts);
-    case q3_k: return split_q3_k(block, parts);
-    case q4_k: return split_q4_k(block, parts);
-    case q5_k: return split_q5_k(block, parts);
-    case q6_k: return split_q6_k(block, parts);
-    case iq4_xs: return split_iq4_xs(block, parts);
+    case q2_k:
+      return split_q2_k(block, parts);
+    case q3_k:
+      return split_q3_k(block, parts);
+    case q4_k:
+      return split_q4_k(block, parts);
+    case q5_k:
+      return split_q5_k(block, parts);
+    case q6_k:
+      return split_q6_k(block, parts);
+    case iq4_xs:
+      return split_iq4_xs(block, parts);
     case f32:
     case f16:
-    case bf16: break;
+    case bf16:
+      break;
   }
   QUIRE_CHECK(false, "a block was asked of a type that is not quantized");
 }

@@ -29,8 +29,8 @@ class read_ahead {
   constexpr std::uint64_t word() const noexcept { return word_; }
   constexpr bool empty() const noexcept { return (word_ & most_lines) == 0; }
 
-  /// Asks memory for the next lines, at most `count`, to be brought to this core's second-level cache.
-  /// Harmless whatever has become of the memory.
+  /// Asks memory for the next lines, at most `count`, to be brought to this core's second-level
+  /// cache. Harmless whatever has become of the memory.
   void fetch(std::size_t count) noexcept {
     take(count, [](std::uintptr_t line) {
       __builtin_prefetch(reinterpret_cast<const void*>(line), 0, 2);

@@ -44,6 +44,8 @@ const tensor_type_traits& traits_of(tensor_type type) noexcept {
   return *traits;
 }
 
-std::span<const tensor_type_traits> tensor_types() noexcept { return table; }
+std::span<const tensor_type_traits> tensor_types() noexcept {
+  return table;
+}
 
 }  // namespace quire

@@ -31,10 +31,10 @@ enum class tensor_type : std::uint32_t {
 /// How values of one type lie in a file: `block_values` consecutive values in `block_bytes` bytes.
 struct tensor_type_traits {
   tensor_type type;
-  std::string_view name;      ///< as GGUF tools print it, for example "Q4_K"
-  std::size_t block_values;   ///< values per block: 1, 32 or 256
-  std::size_t block_bytes;    ///< bytes per block
-  bool supported;             ///< whether pack() and dequantize_row() accept it
+  std::string_view name;     ///< as GGUF tools print it, for example "Q4_K"
+  std::size_t block_values;  ///< values per block: 1, 32 or 256
+  std::size_t block_bytes;   ///< bytes per block
+  bool supported;            ///< whether pack() and dequantize_row() accept it
 };
 
 /// Returns the traits of a type number read from a file, or nullptr when it is unknown.

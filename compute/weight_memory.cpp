@@ -11,14 +11,16 @@ namespace {
 
 constexpr std::size_t part_alignment = 64;
 
-std::size_t round_up(std::size_t n, std::size_t unit) noexcept { return (n + unit - 1) / unit * unit; }
+std::size_t round_up(std::size_t n, std::size_t unit) noexcept {
+  return (n + unit - 1) / unit * unit;
+}
 
 // Regions that are worth it begin at a multiple of the size of a huge page.
 std::shared_ptr<std::byte[]> map_region(std::size_t bytes, huge_pages which) {
   const bool huge = bytes >= huge_page_bytes;
   const std::size_t mapped = huge ? bytes + huge_page_bytes : bytes;
-  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                  -1, 0);
+  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) return nullptr;
   auto* first = static_cast<std::byte*>(at);
   if (huge) {

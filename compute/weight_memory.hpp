@@ -1,5 +1,5 @@
-// Where packed weights lie: in a few large regions, which the kernel backs with huge pages where it may. A
-// decode step reads all weights once, a page of 4 KiB at a time would miss the TLB at each.
+// Where packed weights lie: in a few large regions, which the kernel backs with huge pages where it
+// may. A decode step reads all weights once, a page of 4 KiB at a time would miss the TLB at each.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ class weight_memory {
  public:
   static constexpr std::size_t usual_region_bytes = std::size_t{256} << 20;
 
-  /// Makes regions of `region_bytes` of address space, or larger where one part needs more. Untouched
-  /// parts of a region take no memory.
+  /// Makes regions of `region_bytes` of address space, or larger where one part needs more.
+  /// Untouched parts of a region take no memory.
   explicit weight_memory(std::size_t region_bytes = usual_region_bytes,
                          huge_pages which = huge_pages::large)
       : region_bytes_(region_bytes), huge_pages_(which) {}

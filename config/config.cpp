@@ -178,12 +178,13 @@ void config_builder::resolve_kv_types() {
   const bool said_thrice = both.from != source::fallback && both.from == k.from &&
                            both.from == v.from && !both.wrong && !k.wrong && !v.wrong;
   if (said_thrice && options_.kv != kv_types{kv.type_k, kv.type_v})
-    problems_.push_back(fmt::format(
-        "{}: kv.type: {} is keys in {} and values in {}, but type_k ({}) and type_v ({}) say {} and "
-        "{}; leave out either type or the other two",
-        both.origin, kv_types_name(options_.kv), kv_type_name(options_.kv.k),
-        kv_type_name(options_.kv.v), k.origin, v.origin, kv_type_name(kv.type_k),
-        kv_type_name(kv.type_v)));
+    problems_.push_back(
+        fmt::format("{}: kv.type: {} is keys in {} and values in {}, but type_k ({}) and type_v "
+                    "({}) say {} and "
+                    "{}; leave out either type or the other two",
+                    both.origin, kv_types_name(options_.kv), kv_type_name(options_.kv.k),
+                    kv_type_name(options_.kv.v), k.origin, v.origin, kv_type_name(kv.type_k),
+                    kv_type_name(kv.type_v)));
   if (follows(k)) {
     kv.type_k = options_.kv.k;
     k.origin = both.origin;

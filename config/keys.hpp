@@ -15,8 +15,9 @@
 namespace quire {
 
 /// Where a key's value lives in the option structs; the alternative is the key's type.
-using config_field = std::variant<bool*, std::uint16_t*, std::uint32_t*, std::uint64_t*, float*,
-                                  double*, std::string*, std::vector<std::string>*, kv_type*, kv_types*>;
+using config_field =
+    std::variant<bool*, std::uint16_t*, std::uint32_t*, std::uint64_t*, float*, double*,
+                 std::string*, std::vector<std::string>*, kv_type*, kv_types*>;
 
 /// Whether any code acts on a key yet. One that is `not_yet` is refused unless it has its default.
 enum class key_support : std::uint8_t { implemented, not_yet };

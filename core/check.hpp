@@ -12,8 +12,8 @@ namespace quire {
 }  // namespace quire
 
 /// Aborts with the place and a message when `condition` is false: a defect of quire.
-#define QUIRE_CHECK(condition, message)                                        \
-  do {                                                                         \
-    if (!(condition)) [[unlikely]]                                             \
-      ::quire::check_failed(__FILE__, __LINE__, #condition, (message));        \
+#define QUIRE_CHECK(condition, message)                                 \
+  do {                                                                  \
+    if (!(condition)) [[unlikely]]                                      \
+      ::quire::check_failed(__FILE__, __LINE__, #condition, (message)); \
   } while (false)

@@ -55,10 +55,10 @@ constexpr half to_half(float value) noexcept {
     return {static_cast<std::uint16_t>(sign | (kept + up))};
   }
   const std::uint32_t rebased = magnitude - (112u << 23);
-  const std::uint32_t up = ((rebased & 0x1fffu) > 0x1000u ||
-                            ((rebased & 0x1fffu) == 0x1000u && (rebased & 0x2000u)))
-                               ? 1u
-                               : 0u;
+  const std::uint32_t up =
+      ((rebased & 0x1fffu) > 0x1000u || ((rebased & 0x1fffu) == 0x1000u && (rebased & 0x2000u)))
+          ? 1u
+          : 0u;
   return {static_cast<std::uint16_t>(sign | ((rebased >> 13) + up))};
 }
 
@@ -70,8 +70,7 @@ constexpr float to_float(bfloat16 b) noexcept {
 /// Returns the nearest bfloat16, ties to even; NaN stays NaN.
 constexpr bfloat16 to_bfloat16(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u)
-    return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 

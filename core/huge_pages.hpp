@@ -15,8 +15,8 @@ enum class huge_pages : std::uint8_t {
 
 inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 
-/// Asks the system for huge pages in [at, at + bytes), which nobody has touched yet. It is advice: refused,
-/// the region works the same, slower.
+/// Asks the system for huge pages in [at, at + bytes), which nobody has touched yet. It is advice:
+/// refused, the region works the same, slower.
 void ask_for_huge_pages(void* at, std::size_t bytes, huge_pages which) noexcept;
 
 }  // namespace quire

@@ -20,11 +20,17 @@ enum class token_id : std::uint32_t {};
 enum class request_id : std::uint64_t {};
 
 /// Returns the plain number of an id.
-constexpr std::uint32_t to_index(page_id id) noexcept { return static_cast<std::uint32_t>(id); }
-constexpr std::uint32_t to_index(token_id id) noexcept { return static_cast<std::uint32_t>(id); }
+constexpr std::uint32_t to_index(page_id id) noexcept {
+  return static_cast<std::uint32_t>(id);
+}
+constexpr std::uint32_t to_index(token_id id) noexcept {
+  return static_cast<std::uint32_t>(id);
+}
 constexpr std::uint64_t to_index(sequence_id id) noexcept {
   return static_cast<std::uint64_t>(id);
 }
-constexpr std::uint64_t to_index(request_id id) noexcept { return static_cast<std::uint64_t>(id); }
+constexpr std::uint64_t to_index(request_id id) noexcept {
+  return static_cast<std::uint64_t>(id);
+}
 
 }  // namespace quire

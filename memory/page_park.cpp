@@ -15,7 +15,8 @@ namespace {
 
 tl::unexpected<error> failed(const char* what, const std::filesystem::path& directory) {
   return fail(errc::io_error, std::string("parking pages: ") + what + " in '" + directory.string() +
-                                  "': " + std::strerror(errno) + "; set kv.park_dir to a directory "
+                                  "': " + std::strerror(errno) +
+                                  "; set kv.park_dir to a directory "
                                   "with space, or kv.park_disk_mib to 0");
 }
 
@@ -100,7 +101,8 @@ result<void> page_park::store(const park_order& order, page_pool& pool) {
   } else {
     copy.bytes.resize(order.pages.size() * page_bytes_);
     for (std::size_t i = 0; i < order.pages.size(); ++i)
-      std::memcpy(copy.bytes.data() + i * page_bytes_, pool.page(order.pages[i]).data(), page_bytes_);
+      std::memcpy(copy.bytes.data() + i * page_bytes_, pool.page(order.pages[i]).data(),
+                  page_bytes_);
     memory_pages_ += order.pages.size();
   }
   copies_.emplace(order.id, std::move(copy));

@@ -18,7 +18,9 @@ namespace quire {
 
 /// Names one parked copy. Strictly increasing, never reused; 0 is never given out.
 enum class park_id : std::uint64_t {};
-constexpr std::uint64_t to_index(park_id id) noexcept { return static_cast<std::uint64_t>(id); }
+constexpr std::uint64_t to_index(park_id id) noexcept {
+  return static_cast<std::uint64_t>(id);
+}
 
 enum class park_place : std::uint8_t { memory, disk };
 

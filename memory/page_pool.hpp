@@ -12,8 +12,8 @@
 
 namespace quire {
 
-/// Owns address space for max_pages pages. Distinct pages may be used by different threads; the same
-/// page only under the rules of leases.
+/// Owns address space for max_pages pages. Distinct pages may be used by different threads; the
+/// same page only under the rules of leases.
 class page_pool {
  public:
   /// Reserves the region; memory is committed by the system on first touch. Errors: io_error (the
@@ -30,7 +30,8 @@ class page_pool {
   const std::byte* data() const noexcept;
   std::span<std::byte> page(page_id id) noexcept;
 
-  /// Copies the filled tokens of all layers, in order; later copies may read what earlier ones wrote.
+  /// Copies the filled tokens of all layers, in order; later copies may read what earlier ones
+  /// wrote.
   void apply(std::span<const page_copy> copies) noexcept;
   /// Gives the memory of pages [first, max_pages) back to the operating system; they read as zeros
   /// afterwards. Returns the bytes that were resident.

@@ -106,9 +106,9 @@ class page_store {
   result<void> truncate(sequence_id id, std::uint64_t tokens);
   /// A sequence sharing every page. Errors: sequence_not_found.
   result<sequence_id> fork(sequence_id id);
-  /// Makes the sequence hold `known` instead of its own page at `index` of its table; both must be full
-  /// and hold the same tokens. Returns false, and changes nothing, when its own page is shared or
-  /// leased. Errors are defects: an unknown sequence, an index past the table, a page not full.
+  /// Makes the sequence hold `known` instead of its own page at `index` of its table; both must be
+  /// full and hold the same tokens. Returns false, and changes nothing, when its own page is shared
+  /// or leased. Errors are defects: an unknown sequence, an index past the table, a page not full.
   bool adopt(sequence_id id, std::uint32_t index, page_id known);
   /// Drops the sequence; unknown ids are ignored and change no statistic.
   void free(sequence_id id);

@@ -40,11 +40,11 @@ class prefix_index {
     std::uint32_t index = 0;  ///< in the table
     page_id known{};
   };
-  /// Indexes the full pages of a sequence that holds `tokens` in `table`; known ones are skipped, and
-  /// returned where the table has another page for them (page_store::adopt makes it the same).
+  /// Indexes the full pages of a sequence that holds `tokens` in `table`; known ones are skipped,
+  /// and returned where the table has another page for them (page_store::adopt makes it the same).
   /// O(pages not yet indexed) when called with the same growing sequence through `from_page`.
   std::vector<twin> insert(std::span<const token_id> tokens, std::span<const page_id> table,
-              std::uint32_t from_page = 0);
+                           std::uint32_t from_page = 0);
   /// Frees up to `pages` pages that only the index holds, least recently used first, leaf first;
   /// returns how many became free. O(log entries) per page.
   std::uint32_t evict(std::uint32_t pages);

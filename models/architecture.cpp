@@ -96,7 +96,8 @@ void read_shape(key_reader& keys, model_config& config) {
   config.attention_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
   config.layers.resize(keys.count("block_count", largest_layers));
   if (keys.count_or("attention.value_length", largest_width, config.head_dim) != config.head_dim)
-    keys.note("attention.value_length", "differs from the key length, which quire does not support");
+    keys.note("attention.value_length",
+              "differs from the key length, which quire does not support");
   if (config.heads % config.kv_heads != 0)
     keys.note("attention.head_count", "is not a multiple of attention.head_count_kv");
   if (config.head_dim == 0 || config.head_dim % 8 != 0)
@@ -126,7 +127,8 @@ result<void> read_rope_factors(const gguf_file& file, const model_config& config
   std::memcpy(rope.factors.data(), file.data(*tensor).data(), rope.factors.size() * sizeof(float));
   for (const float factor : rope.factors)
     if (!std::isfinite(factor) || factor <= 0)
-      return fail(errc::invalid_file, "tensor rope_freqs.weight holds a value that is not positive");
+      return fail(errc::invalid_file,
+                  "tensor rope_freqs.weight holds a value that is not positive");
   return {};
 }
 
@@ -138,7 +140,8 @@ result<void> read_llama(const gguf_file& file, key_reader& keys, model_config& c
   if (auto done = read_rope_factors(file, config, rope); !done) return done;
   config.ropes = {std::move(rope)};
   if (keys.count_or("expert_count", 1u << 16, 1) > 1)
-    return fail(errc::unsupported, "mixture-of-experts layers (llama.expert_count) are not supported");
+    return fail(errc::unsupported,
+                "mixture-of-experts layers (llama.expert_count) are not supported");
   return {};
 }
 
@@ -178,7 +181,9 @@ constexpr auto names = [] {
 
 }  // namespace
 
-std::span<const std::string_view> supported_architectures() noexcept { return names; }
+std::span<const std::string_view> supported_architectures() noexcept {
+  return names;
+}
 
 result<model_config> read_model_config(const gguf_file& file) {
   const auto name = file.get_string("general.architecture");

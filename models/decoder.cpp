@@ -13,10 +13,11 @@ namespace quire {
 
 namespace {
 
-/// How many rows a thread takes through the products of a layer at once. At most so many that what lies
-/// between the products stays in its cache; fewer than the least are cheaper when all threads take the same
-/// rows and share the weights. Weights beyond the shared cache are read by each thread for itself, so then
-/// each reading must serve more rows. Measured on Zen 5 with 32 MiB of third-level cache.
+/// How many rows a thread takes through the products of a layer at once. At most so many that what
+/// lies between the products stays in its cache; fewer than the least are cheaper when all threads
+/// take the same rows and share the weights. Weights beyond the shared cache are read by each
+/// thread for itself, so then each reading must serve more rows. Measured on Zen 5 with 32 MiB of
+/// third-level cache.
 struct block_rows {
   std::size_t least;
   std::size_t most;
@@ -31,13 +32,13 @@ std::size_t bytes_of(const layer_weights& w) {
   return bytes;
 }
 
-/// Has the threads ask memory for the weights of the product after the next one while they wait for it.
+/// Has the threads ask memory for the weights of the product after the next one while they wait for
+/// it.
 void expect(const compute_context& context, std::initializer_list<const packed_matrix*> next) {
   const std::size_t threads = context.threads->num_threads();
   if (threads == 1) return;
   for (std::size_t thread = 0; thread < threads; ++thread)
-    context.threads->expect(thread,
-                            first_weights_of(thread, threads, {next.begin(), next.size()}));
+    context.threads->expect(thread, first_weights_of(thread, threads, {next.begin(), next.size()}));
 }
 void expect_layer(const compute_context& context, const layer_weights& next) {
   expect(context, {&next.q, &next.k, &next.v});
@@ -57,8 +58,9 @@ decoder::decoder(const compute_context& context, const model_config& config,
       one_thread_(std::make_unique<arena>(1)),
       config_(&config),
       weights_(&weights),
-      large_weights_(std::any_of(weights.layers.begin(), weights.layers.end(),
-                                 [](const layer_weights& w) { return bytes_of(w) > cached_layer_bytes; })),
+      large_weights_(
+          std::any_of(weights.layers.begin(), weights.layers.end(),
+                      [](const layer_weights& w) { return bytes_of(w) > cached_layer_bytes; })),
       workspaces_(context.threads->num_threads()),
       angles_(config.ropes.size()) {}
 
@@ -125,8 +127,8 @@ void decoder::cut_rows() {
   for (const layer_weights& w : weights_->layers)
     for (const packed_matrix* matrix : w.matrices())
       if (dequantizes_first(context_, *matrix, num_rows_)) return;
-  // The same number of rows for each thread, cut to whole groups of the kernels as far as they go. What all
-  // threads have comes before what is left of each.
+  // The same number of rows for each thread, cut to whole groups of the kernels as far as they go.
+  // What all threads have comes before what is left of each.
   const auto share = [&](std::size_t thread) { return thread * num_rows_ / threads; };
   for (std::size_t done = 0; done < share(1) + 1; done += rows.most)
     for (std::size_t thread = 0; thread < threads; ++thread) {
@@ -231,8 +233,8 @@ void decoder::before_attention(const compute_context& context, const paged_kv& k
   space.parts.clear();
   for (const attention_sequence& sequence : sequences) {
     const std::size_t first = std::max<std::size_t>(sequence.first_row, rows.first);
-    const std::size_t last = std::min<std::size_t>(sequence.first_row + sequence.num_tokens,
-                                                   rows.first + rows.count);
+    const std::size_t last =
+        std::min<std::size_t>(sequence.first_row + sequence.num_tokens, rows.first + rows.count);
     if (first >= last) continue;
     attention_sequence part = sequence;
     part.first_position += static_cast<std::uint32_t>(first - sequence.first_row);
@@ -258,8 +260,8 @@ void decoder::attend(const paged_kv& kv, std::span<const attention_sequence> seq
 }
 
 // Adds what attention found and then the feed-forward network's answer to the residual stream.
-void decoder::after_attention(const compute_context& context, const layer_weights& w, row_block rows,
-                              workspace& space) {
+void decoder::after_attention(const compute_context& context, const layer_weights& w,
+                              row_block rows, workspace& space) {
   const model_config& c = *config_;
   const std::size_t q_dim = std::size_t{c.heads} * c.head_dim;
   float* x = x_.data() + rows.first * c.width;

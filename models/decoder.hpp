@@ -1,7 +1,7 @@
 // The forward pass of a decoder-only transformer over paged keys and values.
 //
-// One batch mixes sequences in prefill and in decode; every sequence's keys and values live in pages
-// that its block table names. The decoder owns scratch only: no sequence state.
+// One batch mixes sequences in prefill and in decode; every sequence's keys and values live in
+// pages that its block table names. The decoder owns scratch only: no sequence state.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +22,9 @@ namespace quire {
 
 /// The rows of one step.
 struct token_batch {
-  std::span<const token_id> tokens;                  ///< (num_rows), each below the vocabulary
-  std::span<const attention_sequence> sequences;     ///< cover the rows in order, without gaps
-  std::span<const std::uint32_t> output_rows;        ///< rows whose hidden state is wanted, ascending
+  std::span<const token_id> tokens;               ///< (num_rows), each below the vocabulary
+  std::span<const attention_sequence> sequences;  ///< cover the rows in order, without gaps
+  std::span<const std::uint32_t> output_rows;     ///< rows whose hidden state is wanted, ascending
 };
 
 /// Runs one model's graph. Not thread-safe; parallel inside through the context's arena.
@@ -63,8 +63,8 @@ class decoder {
   std::size_t qkv_stride() const noexcept;
   /// Makes blocks_ of num_rows_: none when all threads should share the weights instead.
   void cut_rows();
-  /// Calls body(context, rows, workspace) for blocks that cover the rows: for each on one thread when
-  /// there are enough, else once, with all threads.
+  /// Calls body(context, rows, workspace) for blocks that cover the rows: for each on one thread
+  /// when there are enough, else once, with all threads.
   template <class Body>
   void over_rows(Body&& body);
 
@@ -83,25 +83,25 @@ class decoder {
   void keep_rows(std::span<const std::uint32_t> rows);
 
   compute_context context_;
-  std::unique_ptr<arena> one_thread_;    // where a thread's own block is computed
+  std::unique_ptr<arena> one_thread_;  // where a thread's own block is computed
   const model_config* config_;
   const model_weights* weights_;
-  bool large_weights_;                   // a layer's do not stay in a cache
-  std::size_t num_rows_ = 0;             // rows in x_ now
-  prefix_sharing sharing_;               // of the step's sequences
-  activations prepared_;                 // input of the output layer
-  std::vector<workspace> workspaces_;    // one per thread
+  bool large_weights_;                 // a layer's do not stay in a cache
+  std::size_t num_rows_ = 0;           // rows in x_ now
+  prefix_sharing sharing_;             // of the step's sequences
+  activations prepared_;               // input of the output layer
+  std::vector<workspace> workspaces_;  // one per thread
   std::vector<row_block> blocks_;
-  std::vector<float> x_;                 // (num_rows, width): the residual stream
-  std::vector<float> qkv_;               // (num_rows, q_dim + 2 kv_dim)
-  std::vector<float> attended_;          // (num_rows, q_dim)
-  std::vector<std::uint32_t> positions_; // (num_rows)
+  std::vector<float> x_;                  // (num_rows, width): the residual stream
+  std::vector<float> qkv_;                // (num_rows, q_dim + 2 kv_dim)
+  std::vector<float> attended_;           // (num_rows, q_dim)
+  std::vector<std::uint32_t> positions_;  // (num_rows)
   struct rope_angles {
-    std::vector<float> cosines;          // (num_positions, rope_dim / 2)
+    std::vector<float> cosines;  // (num_positions, rope_dim / 2)
     std::vector<float> sines;
   };
-  std::vector<rope_angles> angles_;      // one per model_config::ropes
-  std::uint32_t num_angles_ = 0;         // positions in angles_
+  std::vector<rope_angles> angles_;  // one per model_config::ropes
+  std::uint32_t num_angles_ = 0;     // positions in angles_
 };
 
 }  // namespace quire

@@ -21,20 +21,32 @@ namespace quire {
 
 /// The element types of GGUF metadata arrays and values.
 enum class gguf_type : std::uint32_t {
-  u8 = 0, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64
+  u8 = 0,
+  i8,
+  u16,
+  i16,
+  u32,
+  i32,
+  f32,
+  boolean,
+  string,
+  array,
+  u64,
+  i64,
+  f64
 };
 
 /// An array in place in the file: elements of a fixed size, or strings (indexed on open).
 struct gguf_array {
   gguf_type element = gguf_type::u8;
   std::uint64_t count = 0;
-  std::span<const std::byte> bytes;           ///< the elements, unaligned, little-endian
-  std::vector<std::string_view> strings;      ///< filled when element is string
+  std::span<const std::byte> bytes;       ///< the elements, unaligned, little-endian
+  std::vector<std::string_view> strings;  ///< filled when element is string
 };
 
 /// One metadata value; integers and bools are widened, strings point into the mapping.
-using gguf_value = std::variant<std::uint64_t, std::int64_t, double, bool, std::string_view,
-                                gguf_array>;
+using gguf_value =
+    std::variant<std::uint64_t, std::int64_t, double, bool, std::string_view, gguf_array>;
 
 struct gguf_entry {
   std::string_view key;
@@ -44,11 +56,11 @@ struct gguf_entry {
 
 struct gguf_tensor {
   std::string_view name;
-  std::uint32_t type_number = 0;      ///< as in the file; may be one that quire does not know
+  std::uint32_t type_number = 0;  ///< as in the file; may be one that quire does not know
   std::array<std::uint64_t, 4> dims{1, 1, 1, 1};  ///< dims[0] varies fastest
   std::uint32_t num_dims = 0;
-  std::uint64_t offset = 0;           ///< from the start of the file
-  std::uint64_t size_bytes = 0;       ///< 0 when the type is unknown
+  std::uint64_t offset = 0;      ///< from the start of the file
+  std::uint64_t size_bytes = 0;  ///< 0 when the type is unknown
   std::uint64_t num_values() const noexcept { return dims[0] * dims[1] * dims[2] * dims[3]; }
 };
 

@@ -8,8 +8,8 @@
 namespace quire {
 namespace {
 
-// Logits are scanned in blocks: a block's maximum is cheap (the lanes vectorize), and most blocks hold
-// nothing above the threshold of the moment.
+// Logits are scanned in blocks: a block's maximum is cheap (the lanes vectorize), and most blocks
+// hold nothing above the threshold of the moment.
 constexpr std::size_t block_values = 256;
 
 float block_max(const float* values, std::size_t n) noexcept {
@@ -126,7 +126,8 @@ weighted filter_sorted(std::span<const float> logits, const sampling_params& par
   double mass = 0;
   if (!limited)
     for (const float logit : logits) mass += weight_of(logit, largest, params.temperature);
-  // Without top-k: few tokens carry most of the mass, so grow the sorted part until it holds enough.
+  // Without top-k: few tokens carry most of the mass, so grow the sorted part until it holds
+  // enough.
   for (std::size_t n = limited ? params.top_k : 256;; n *= 8) {
     kept.candidates = top_candidates(logits, n);
     kept.weights.clear();

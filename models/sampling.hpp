@@ -1,5 +1,5 @@
-// From logits to the next token: pure functions of one request's parameters, seed and history, so that
-// a request's output never depends on who shares the batch.
+// From logits to the next token: pure functions of one request's parameters, seed and history, so
+// that a request's output never depends on who shares the batch.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct sampling_params {
   float frequency_penalty = 0.0f;   ///< subtracted per occurrence in the output
   std::uint64_t seed = 0;
   std::vector<std::pair<token_id, float>> logit_bias;
-  std::uint32_t top_logprobs = 0;   ///< alternatives to report, 0..20
-  bool logprobs = false;            ///< report the log-probability of the chosen token
+  std::uint32_t top_logprobs = 0;  ///< alternatives to report, 0..20
+  bool logprobs = false;           ///< report the log-probability of the chosen token
 };
 
 struct token_logprob {
@@ -38,11 +38,11 @@ struct sampled_token {
 };
 
 /// Picks a token from one row of logits, which it may overwrite. Order: bias and penalties, then
-/// temperature, top-k, top-p over what top-k kept, min-p relative to the most likely token; ties go to
-/// the smaller token id. The random number is a counter-based hash of (seed, index), index being the
-/// number of tokens the request has generated, so that any step can be repeated. `prompt` and `output`
-/// are its history: the repetition penalty counts both (Keskar et al. 2019), the other two only the
-/// output, as OpenAI's API does. Cost: O(vocabulary), without sorting all of it.
+/// temperature, top-k, top-p over what top-k kept, min-p relative to the most likely token; ties go
+/// to the smaller token id. The random number is a counter-based hash of (seed, index), index being
+/// the number of tokens the request has generated, so that any step can be repeated. `prompt` and
+/// `output` are its history: the repetition penalty counts both (Keskar et al. 2019), the other two
+/// only the output, as OpenAI's API does. Cost: O(vocabulary), without sorting all of it.
 sampled_token sample(std::span<float> logits, const sampling_params& params, std::uint64_t index,
                      std::span<const token_id> prompt, std::span<const token_id> output);
 

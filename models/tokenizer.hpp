@@ -23,8 +23,8 @@ class tokenizer {
  public:
   virtual ~tokenizer() = default;
 
-  /// Encodes any bytes; never fails (bytes that are not UTF-8 become byte tokens or the unknown token).
-  /// Thread-safe. Cost: O(n log n) in the length of the text.
+  /// Encodes any bytes; never fails (bytes that are not UTF-8 become byte tokens or the unknown
+  /// token). Thread-safe. Cost: O(n log n) in the length of the text.
   virtual std::vector<token_id> encode(std::string_view text, encode_options options) const = 0;
 
   /// Returns the bytes that a token stands for when generated; control tokens give nothing unless

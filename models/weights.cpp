@@ -10,7 +10,8 @@ namespace quire {
 namespace {
 
 std::string shape_of(const gguf_tensor& tensor) {
-  return fmt::format("{}", fmt::join(tensor.dims.begin(), tensor.dims.begin() + tensor.num_dims, " x "));
+  return fmt::format("{}",
+                     fmt::join(tensor.dims.begin(), tensor.dims.begin() + tensor.num_dims, " x "));
 }
 
 // Takes tensors out of a file one by one and keeps account, so that what nobody took is noticed.
@@ -40,14 +41,12 @@ class tensor_loader {
     taken(*tensor);
   }
 
-  void matrix(const std::string& name, std::uint64_t rows, std::uint64_t cols,
-              packed_matrix& out) {
+  void matrix(const std::string& name, std::uint64_t rows, std::uint64_t cols, packed_matrix& out) {
     const gguf_tensor* tensor = find(name, cols, rows);
     if (!tensor || !problem_.message.empty()) return;
-    auto packed =
-        packed_matrix::pack(*context_, static_cast<tensor_type>(tensor->type_number),
-                            file_->data(*tensor), static_cast<std::size_t>(rows),
-                            static_cast<std::size_t>(cols), memory_);
+    auto packed = packed_matrix::pack(*context_, static_cast<tensor_type>(tensor->type_number),
+                                      file_->data(*tensor), static_cast<std::size_t>(rows),
+                                      static_cast<std::size_t>(cols), memory_);
     if (!packed) {
       note(packed.error().code, fmt::format("tensor {}: {}", name, packed.error().message));
       return;
@@ -66,10 +65,11 @@ class tensor_loader {
       if (!taken_.contains(tensor.name)) left.push_back(tensor.name);
     if (left.empty()) return {};
     const auto shown = std::min<std::ptrdiff_t>(std::ssize(left), 8);
-    return fail(errc::unsupported,
-                fmt::format("the file has {} tensors that this architecture does not use here: {}{}",
-                            left.size(), fmt::join(left.begin(), left.begin() + shown, ", "),
-                            std::ssize(left) > shown ? ", ..." : ""));
+    return fail(
+        errc::unsupported,
+        fmt::format("the file has {} tensors that this architecture does not use here: {}{}",
+                    left.size(), fmt::join(left.begin(), left.begin() + shown, ", "),
+                    std::ssize(left) > shown ? ", ..." : ""));
   }
 
  private:
@@ -81,15 +81,14 @@ class tensor_loader {
     }
     const tensor_type_traits* traits = find_tensor_type(tensor->type_number);
     if (!traits || !traits->supported) {
-      note(errc::unsupported,
-           fmt::format("tensor {} has type {}, which is not supported", name,
-                       traits ? std::string(traits->name)
-                              : fmt::format("number {}", tensor->type_number)));
+      note(errc::unsupported, fmt::format("tensor {} has type {}, which is not supported", name,
+                                          traits ? std::string(traits->name)
+                                                 : fmt::format("number {}", tensor->type_number)));
       return nullptr;
     }
     if (tensor->dims[0] != dim0 || tensor->dims[1] != dim1 || tensor->num_values() != dim0 * dim1) {
-      note(errc::invalid_file, fmt::format("tensor {} is {}, expected {} x {}", name,
-                                           shape_of(*tensor), dim0, dim1));
+      note(errc::invalid_file,
+           fmt::format("tensor {} is {}, expected {} x {}", name, shape_of(*tensor), dim0, dim1));
       return nullptr;
     }
     return tensor;
@@ -123,7 +122,9 @@ class tensor_loader {
 
 void load_layer(tensor_loader& load, const model_config& config, std::size_t index,
                 layer_weights& out) {
-  const auto name = [&](std::string_view part) { return fmt::format("blk.{}.{}.weight", index, part); };
+  const auto name = [&](std::string_view part) {
+    return fmt::format("blk.{}.{}.weight", index, part);
+  };
   const std::uint64_t q_dim = std::uint64_t{config.heads} * config.head_dim;
   const std::uint64_t kv_dim = std::uint64_t{config.kv_heads} * config.head_dim;
   load.vector(name("attn_norm"), config.width, out.attention_norm);

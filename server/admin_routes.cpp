@@ -42,9 +42,10 @@ result<std::string> read_admin_key(const std::string& file) {
   constexpr std::string_view space = " \t\r\n";
   const std::size_t begin = text.find_first_not_of(space);
   if (begin == std::string::npos)
-    return fail(errc::invalid_argument,
-                fmt::format("server.admin_key_file: {}: is empty; it holds the key and nothing else",
-                            file));
+    return fail(
+        errc::invalid_argument,
+        fmt::format("server.admin_key_file: {}: is empty; it holds the key and nothing else",
+                    file));
   text = text.substr(begin, text.find_last_not_of(space) - begin + 1);
   if (text.find_first_of(space) != std::string::npos)
     return fail(errc::invalid_argument,

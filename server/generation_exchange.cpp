@@ -71,9 +71,10 @@ class http_connection::event_stream {
   bool started_ = false;
 };
 
-// Whom the engine's fairness counts a request for: the API key, else the user that it names, else the
-// address it comes from. The first letters keep the three apart.
-std::string http_connection::counts_for(const http_request& request, const std::string& user) const {
+// Whom the engine's fairness counts a request for: the API key, else the user that it names, else
+// the address it comes from. The first letters keep the three apart.
+std::string http_connection::counts_for(const http_request& request,
+                                        const std::string& user) const {
   if (!request.authorization.empty()) return "key " + request.authorization;
   if (!user.empty()) return "user " + user;
   error_code unknown;

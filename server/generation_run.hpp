@@ -1,6 +1,6 @@
 // The bridge from engine threads to one connection: a bounded mailbox for events, and the requests
-// that fill it. Never blocks the engine: a client that reads slowly gets its text in larger pieces, and
-// one that does not read at all makes its own requests wait.
+// that fill it. Never blocks the engine: a client that reads slowly gets its text in larger pieces,
+// and one that does not read at all makes its own requests wait.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@
 namespace quire {
 
 /// Holds the events of a call until its connection takes them. At most max_queued events lie
-/// separately; past that, text is appended to the last event of its choice. Past max_held_bytes it is
-/// full, and the engine is asked to wait for the client. Thread-safe.
+/// separately; past that, text is appended to the last event of its choice. Past max_held_bytes it
+/// is full, and the engine is asked to wait for the client. Thread-safe.
 class generation_inbox : public std::enable_shared_from_this<generation_inbox> {
  public:
   struct item {
@@ -27,8 +27,8 @@ class generation_inbox : public std::enable_shared_from_this<generation_inbox> {
   static constexpr std::size_t max_queued = 32;
   static constexpr std::size_t max_held_bytes = 16 * 1024;
 
-  /// `wake` is called from engine threads when the inbox stops being empty, and when it becomes full;
-  /// it must not block.
+  /// `wake` is called from engine threads when the inbox stops being empty, and when it becomes
+  /// full; it must not block.
   explicit generation_inbox(std::function<void()> wake) : wake_(std::move(wake)) {}
 
   /// Returns a listener that files events under a prompt.

@@ -75,8 +75,8 @@ api_error plain_error(int status, std::string type, std::string code, std::strin
   return failure;
 }
 
-// A form's type counts too: it is what `curl -d` sends when nobody names one, and the body is parsed
-// as JSON all the same.
+// A form's type counts too: it is what `curl -d` sends when nobody names one, and the body is
+// parsed as JSON all the same.
 bool is_json(std::string_view content_type) {
   std::string kind(content_type.substr(0, content_type.find(';')));
   kind.erase(std::remove(kind.begin(), kind.end(), ' '), kind.end());

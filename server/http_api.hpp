@@ -15,7 +15,8 @@
 
 namespace quire {
 
-/// Returns the key that a file holds. Errors: io_error, invalid_argument (empty, or more than a word).
+/// Returns the key that a file holds. Errors: io_error, invalid_argument (empty, or more than a
+/// word).
 result<std::string> read_admin_key(const std::string& file);
 
 class http_api {
@@ -36,8 +37,8 @@ class http_api {
   /// Adds what every reply to this request carries (CORS).
   void decorate(http_reply& reply, const http_request& request) const;
 
-  /// Opens the admin routes to who has this key; without one they refuse everybody. Before the first
-  /// request.
+  /// Opens the admin routes to who has this key; without one they refuse everybody. Before the
+  /// first request.
   void set_admin_key(std::string key) { admin_key_ = std::move(key); }
   /// From now on /ready answers 503 and generations are refused.
   void set_draining() { draining_ = true; }

@@ -1,5 +1,5 @@
-// Matrix products on AMX, over the tiles of the processor and, on the same vector code, over software
-// tiles. An AMX processor has AVX-512 with VNNI and BF16 too.
+// Matrix products on AMX, over the tiles of the processor and, on the same vector code, over
+// software tiles. An AMX processor has AVX-512 with VNNI and BF16 too.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -12,7 +12,8 @@
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -29,7 +30,8 @@ namespace {
 
 #define QUIRE_INLINE [[gnu::always_inline]] inline
 
-/// The `Blocks` of amx_int8_product: the arithmetic of avx512_vnni_matmul.cpp, operation by operation.
+/// The `Blocks` of amx_int8_product: the arithmetic of avx512_vnni_matmul.cpp, operation by
+/// operation.
 template <tensor_type Type>
 class zmm_int8_blocks {
  public:
@@ -54,8 +56,8 @@ class zmm_int8_blocks {
 #pragma GCC unroll 8
     for (int g = 0; g < 8; ++g) {
       // Without minima the bytes are levels plus 128.
-      const __m512i levels = formula.minimum ? w.quads[g]
-                                             : _mm512_xor_si512(w.quads[g], _mm512_set1_epi8(-128));
+      const __m512i levels =
+          formula.minimum ? w.quads[g] : _mm512_xor_si512(w.quads[g], _mm512_set1_epi8(-128));
       _mm512_store_si512(operand + 64 * g, levels);
     }
 #pragma GCC unroll 2
@@ -77,7 +79,8 @@ class zmm_int8_blocks {
       const __m512 products = _mm512_cvtepi32_ps(_mm512_load_si512(low + 16 * row));
       if constexpr (inputs == 16) {
         __m512 both = _mm512_mul_ps(products, scale_[0]);
-        both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(high + 16 * row)), scale_[1], both);
+        both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(high + 16 * row)), scale_[1],
+                               both);
         sums_[row] = _mm512_fmadd_ps(both, broadcast_float(scales), sums_[row]);
         if constexpr (formula.minimum) {
           const std::byte* sums = halves_ + 4 * row;
@@ -95,14 +98,16 @@ class zmm_int8_blocks {
     halves_ += group_rows * half_row_bytes;
   }
 
-  QUIRE_INLINE void store() noexcept { store_sums<group_rows>(task_, panel_, sums_); }
+  QUIRE_INLINE void store() noexcept {
+    store_sums<group_rows>(task_, panel_, sums_);
+  }
 
  private:
   const matmul_task& task_;
   std::size_t panel_;
   std::size_t block_ = 0;
   panel_cursor at_;
-  const std::byte* main_;    // the scales of the block of the group
+  const std::byte* main_;  // the scales of the block of the group
   const std::byte* halves_;
   __m512 scale_[2];
   __m512 minimum_[2];

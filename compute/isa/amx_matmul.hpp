@@ -1,10 +1,10 @@
 // Matrix products on AMX tiles, for any backend of compute/isa/tiles.hpp.
 //
 // bf16: two groups of 16 rows times two panels of 16 outputs, four tiles of f32 sums.
-// int8: one group of 16 rows, block by block, because scales change every 32 inputs: the tiles give the
-// integer sums, which are scaled and added up exactly as the ISA's other products of int8 do it, so that
-// the values do not depend on which of them computed a row.
-// Included like wide_matmul.hpp.
+// int8: one group of 16 rows, block by block, because scales change every 32 inputs: the tiles give
+// the integer sums, which are scaled and added up exactly as the ISA's other products of int8 do
+// it, so that the values do not depend on which of them computed a row. Included like
+// wide_matmul.hpp.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +18,9 @@ namespace quire {
 
 namespace {
 
-/// From how many rows on bfloat16 tiles pay for dequantizing the weights. Reckoned, not measured: a block
-/// of 16 outputs x 32 inputs costs about 100 cycles to dequantize and 1 per row to multiply, against 4 to
-/// 6 cycles per row on int8.
+/// From how many rows on bfloat16 tiles pay for dequantizing the weights. Reckoned, not measured: a
+/// block of 16 outputs x 32 inputs costs about 100 cycles to dequantize and 1 per row to multiply,
+/// against 4 to 6 cycles per row on int8.
 constexpr std::uint16_t amx_wide_rows = 32;
 
 /// All tiles with 16 rows of 64 bytes.
@@ -52,7 +52,8 @@ template <class Tiles>
 struct amx_bf16_core {
   static void begin() noexcept { Tiles::configure(full_tiles); }
 
-  // Tiles 0..3 hold the sums of group g and panel p at 2 g + p; 4 and 5 activations, 6 and 7 weights.
+  // Tiles 0..3 hold the sums of group g and panel p at 2 g + p; 4 and 5 activations, 6 and 7
+  // weights.
   template <int Groups, int Panels>
   static void multiply(const std::byte* const (&x)[Groups], const std::byte* const (&w)[Panels],
                        std::size_t blocks, const output_tile (&out)[Groups][Panels]) noexcept {
@@ -110,8 +111,8 @@ struct amx_bf16_core {
 ///   Blocks::inputs        inputs per integer sum: 32, or 16 where it scales halves apart
 ///   Blocks b(task, panel) begins a panel
 ///   b.unpack(operand)     writes the next block's weights, signed: 8 lines of 64 bytes
-///   b.add(low, high)      scales and adds that block's sums, int32 (16, 16); `high` where inputs is 16
-///   b.store()             stores the panel's outputs
+///   b.add(low, high)      scales and adds that block's sums, int32 (16, 16); `high` where inputs
+///   is 16 b.store()             stores the panel's outputs
 template <class Tiles, class Blocks>
 void amx_int8_product(const matmul_task& task) noexcept {
   constexpr std::size_t inputs = Blocks::inputs;

@@ -1,5 +1,5 @@
-// AMX's matrix products with nothing but plain C++: software tiles, and weights unpacked by the scalar
-// kernels' loops. Any machine can run them, slowly; tests do.
+// AMX's matrix products with nothing but plain C++: software tiles, and weights unpacked by the
+// scalar kernels' loops. Any machine can run them, slowly; tests do.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -116,8 +116,8 @@ void round_bf16(const float* x, std::size_t stride, std::size_t num_rows, std::s
   for (std::size_t row = 0; row < num_rows; ++row)
     for (std::size_t k = 0; k < cols; ++k) {
       const bfloat16 value = to_bfloat16(x[row * stride + k]);
-      std::memcpy(group + k / block_cols * bf16_tile_bytes + 64 * row + 2 * (k % block_cols), &value,
-                  sizeof value);
+      std::memcpy(group + k / block_cols * bf16_tile_bytes + 64 * row + 2 * (k % block_cols),
+                  &value, sizeof value);
     }
 }
 

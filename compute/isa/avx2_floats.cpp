@@ -1,5 +1,6 @@
-// Products of float weights on AVX2 and FMA: rows times panels at once, so that at least eight chains of
-// sums are in flight. Every sum runs over the inputs in order, whatever the number of rows.
+// Products of float weights on AVX2 and FMA: rows times panels at once, so that at least eight
+// chains of sums are in flight. Every sum runs over the inputs in order, whatever the number of
+// rows.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -88,12 +89,18 @@ void product(const matmul_task& task) noexcept {
   std::size_t row = 0;
   for (; row + 6 <= task.num_rows; row += 6) multiply_rows<Type, 6, 1>(task, row);
   switch (task.num_rows - row) {
-    case 5: return multiply_rows<Type, 5, 1>(task, row);
-    case 4: return multiply_rows<Type, 4, 1>(task, row);
-    case 3: return multiply_rows<Type, 3, 2>(task, row);
-    case 2: return multiply_rows<Type, 2, 2>(task, row);
-    case 1: return multiply_rows<Type, 1, 4>(task, row);
-    default: return;
+    case 5:
+      return multiply_rows<Type, 5, 1>(task, row);
+    case 4:
+      return multiply_rows<Type, 4, 1>(task, row);
+    case 3:
+      return multiply_rows<Type, 3, 2>(task, row);
+    case 2:
+      return multiply_rows<Type, 2, 2>(task, row);
+    case 1:
+      return multiply_rows<Type, 1, 4>(task, row);
+    default:
+      return;
   }
 }
 
@@ -101,9 +108,15 @@ void product(const matmul_task& task) noexcept {
 
 }  // namespace
 
-void avx2_f32_product(const matmul_task& task) noexcept { product<tensor_type::f32>(task); }
-void avx2_f16_product(const matmul_task& task) noexcept { product<tensor_type::f16>(task); }
-void avx2_bf16_product(const matmul_task& task) noexcept { product<tensor_type::bf16>(task); }
+void avx2_f32_product(const matmul_task& task) noexcept {
+  product<tensor_type::f32>(task);
+}
+void avx2_f16_product(const matmul_task& task) noexcept {
+  product<tensor_type::f16>(task);
+}
+void avx2_bf16_product(const matmul_task& task) noexcept {
+  product<tensor_type::bf16>(task);
+}
 
 }  // namespace quire
 

@@ -1,7 +1,8 @@
 // Matrix products on AVX2 and FMA.
 //
-// vpmaddubsw adds two products into a saturating 16-bit sum. Codes are used as they are stored, so that
-// sums of several quads fit; 8-bit and table codes are multiplied as magnitude times signed activation.
+// vpmaddubsw adds two products into a saturating 16-bit sum. Codes are used as they are stored, so
+// that sums of several quads fit; 8-bit and table codes are multiplied as magnitude times signed
+// activation.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -54,13 +55,19 @@ struct avx2_dot {
     static constexpr quant_formula formula = formula_of(Type);
     static constexpr bool has_start = !is_signed(Type);
     /// Quads whose 16-bit sums fit: pairs are at most 2 * (2^bits - 1) * 127.
-    static constexpr int run = is_signed(Type) ? 1 : formula.bits <= 4 ? 8 : formula.bits == 5 ? 4 : 2;
+    static constexpr int run = is_signed(Type)     ? 1
+                               : formula.bits <= 4 ? 8
+                               : formula.bits == 5 ? 4
+                                                   : 2;
 
     QUIRE_INLINE void clear() noexcept { wide = _mm256_setzero_si256(); }
 
     /// Starts at -offset * sum of activations, given -128 times that.
     QUIRE_INLINE void begin(__m256i start) noexcept {
-      constexpr int shift = formula.offset == 4 ? 5 : formula.offset == 8 ? 4 : formula.offset == 16 ? 3 : 2;
+      constexpr int shift = formula.offset == 4    ? 5
+                            : formula.offset == 8  ? 4
+                            : formula.offset == 16 ? 3
+                                                   : 2;
       wide = _mm256_srai_epi32(start, shift);
     }
 

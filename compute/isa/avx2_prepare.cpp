@@ -57,8 +57,8 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
     q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
   const int sum_low = sum_of(_mm256_add_epi32(q[0], q[1]));
   const int sum_high = sum_of(_mm256_add_epi32(q[2], q[3]));
-  const __m256i words = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]),
-                                           _mm256_packs_epi32(q[2], q[3]));
+  const __m256i words =
+      _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
   // Both packs work within 128-bit lanes; this puts the groups of four back in order.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(main + row * block_cols),
@@ -85,7 +85,8 @@ void avx2_quantize(const float* x, std::size_t stride, std::size_t num_rows, std
   for (std::size_t row = 0; row < num_rows; ++row)
     for (std::size_t b = 0; b < blocks; ++b)
       quantize_block(x + row * stride + b * block_cols, group + b * num_rows * main_row_bytes,
-                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows, row);
+                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows,
+                     row);
 }
 
 void avx2_normalize(const float* x, const float* weight, float epsilon, std::size_t n,
@@ -98,8 +99,8 @@ void avx2_normalize(const float* x, const float* weight, float epsilon, std::siz
       const __m256 v = _mm256_loadu_ps(x + i + 8 * j);
       sums[j] = _mm256_fmadd_ps(v, v, sums[j]);
     }
-  float squares = sum_of(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]),
-                                       _mm256_add_ps(sums[2], sums[3])));
+  float squares =
+      sum_of(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
   for (; i < n; ++i) squares += x[i] * x[i];
   const float mean = squares / static_cast<float>(n) + epsilon;
   const float factor = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean)));

@@ -1,5 +1,5 @@
-// Matrix products on AVX-512 with BF16: vdpbf16ps for many rows of float weights stored in 16 bits, and
-// what AVX-512 VNNI does best from there.
+// Matrix products on AVX-512 with BF16: vdpbf16ps for many rows of float weights stored in 16 bits,
+// and what AVX-512 VNNI does best from there.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -12,7 +12,8 @@
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -88,7 +89,9 @@ struct zmm_bf16_core {
 /// Rounds 32 columns of one row, of which `cols` exist.
 QUIRE_INLINE void round_block(const float* x, std::size_t cols, std::byte* at) noexcept {
   const auto low = static_cast<__mmask16>(cols >= 16 ? 0xffffu : (1u << cols) - 1u);
-  const auto high = static_cast<__mmask16>(cols <= 16 ? 0u : cols >= 32 ? 0xffffu : (1u << (cols - 16)) - 1u);
+  const auto high = static_cast<__mmask16>(cols <= 16   ? 0u
+                                           : cols >= 32 ? 0xffffu
+                                                        : (1u << (cols - 16)) - 1u);
   const __m512bh values =
       _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, x + 16), _mm512_maskz_loadu_ps(low, x));
   _mm512_store_si512(at, reinterpret_cast<__m512i>(values));
@@ -103,8 +106,7 @@ void avx512_round_bf16(const float* x, std::size_t stride, std::size_t num_rows,
   for (std::size_t k = 0; k < cols; k += block_cols, group += bf16_tile_bytes) {
     for (std::size_t row = 0; row < num_rows; ++row)
       round_block(x + row * stride + k, cols - k, group + 64 * row);
-    if (num_rows < group_rows)
-      std::memset(group + 64 * num_rows, 0, 64 * (group_rows - num_rows));
+    if (num_rows < group_rows) std::memset(group + 64 * num_rows, 0, 64 * (group_rows - num_rows));
   }
 }
 

@@ -6,7 +6,8 @@
 #include "compute/isa/float_products.hpp"
 #include "compute/packed_format.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -91,9 +92,15 @@ void float_product(const matmul_task& task) noexcept {
 
 }  // namespace
 
-void avx512_f32_product(const matmul_task& task) noexcept { float_product<tensor_type::f32>(task); }
-void avx512_f16_product(const matmul_task& task) noexcept { float_product<tensor_type::f16>(task); }
-void avx512_bf16_product(const matmul_task& task) noexcept { float_product<tensor_type::bf16>(task); }
+void avx512_f32_product(const matmul_task& task) noexcept {
+  float_product<tensor_type::f32>(task);
+}
+void avx512_f16_product(const matmul_task& task) noexcept {
+  float_product<tensor_type::f16>(task);
+}
+void avx512_bf16_product(const matmul_task& task) noexcept {
+  float_product<tensor_type::bf16>(task);
+}
 
 }  // namespace quire
 

@@ -7,7 +7,8 @@
 #include "compute/isa/prepare.hpp"
 #include "compute/matmul_kernels.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -27,13 +28,13 @@ void quantize_block(const float* x, std::byte* main, std::byte* halves, std::siz
                     std::size_t row) noexcept {
   const __m512 low = _mm512_loadu_ps(x);
   const __m512 high = _mm512_loadu_ps(x + 16);
-  const float max =
-      _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+  const float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
   const float inverse = max > smallest_max ? 127.0f / max : 0.0f;
   const float scale = max > smallest_max ? max / 127.0f : 0.0f;
   const __m512i q_low = _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse)));
   const __m512i q_high = _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse)));
-  // What is no number converts to the smallest integer and is stored as -128; the sums are of what is stored.
+  // What is no number converts to the smallest integer and is stored as -128; the sums are of what
+  // is stored.
   const __m512i least = _mm512_set1_epi32(-128);
   const int sum_low = _mm512_reduce_add_epi32(_mm512_max_epi32(q_low, least));
   const int sum_high = _mm512_reduce_add_epi32(_mm512_max_epi32(q_high, least));
@@ -82,8 +83,8 @@ QUIRE_INLINE __m512 row_maxima(const float* const* rows) noexcept {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       const float* x = rows[4 * i + j];
-      most[j] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x)),
-                              _mm512_abs_ps(_mm512_loadu_ps(x + 16)));
+      most[j] =
+          _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x)), _mm512_abs_ps(_mm512_loadu_ps(x + 16)));
     }
     quads[i] = max_quads(max_pairs(most[0], most[1]), max_pairs(most[2], most[3]));
   }
@@ -143,7 +144,8 @@ void quantize_columns(const float* const* rows, std::size_t num_rows, std::byte*
   __m512i pairs[8];
 #pragma GCC unroll 8
   for (std::size_t i = 0; i < 8; ++i) {
-    const __m512i q = encode_two(rows[2 * i], rows[2 * i + 1], inverses[2 * i], inverses[2 * i + 1]);
+    const __m512i q =
+        encode_two(rows[2 * i], rows[2 * i + 1], inverses[2 * i], inverses[2 * i + 1]);
     if (2 * i + 1 < num_rows)
       _mm512_storeu_si512(main + 64 * i, q);
     else if (2 * i < num_rows)
@@ -158,8 +160,7 @@ void quantize_columns(const float* const* rows, std::size_t num_rows, std::byte*
   put_lanes(at, mask, _mm512_castps_si512(scale));
   const __m512 low = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums.low));
   const __m512 high = _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sums.high));
-  put_lanes(at + field, mask,
-            _mm512_castps_si512(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(both))));
+  put_lanes(at + field, mask, _mm512_castps_si512(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(both))));
   const __m512i zero = _mm512_setzero_si512();
   put_lanes(at + 2 * field, mask, _mm512_sub_epi32(zero, _mm512_slli_epi32(both, 7)));
   put_lanes(halves, mask, _mm512_castps_si512(low));
@@ -216,8 +217,7 @@ void avx512_normalize(const float* x, const float* weight, float epsilon, std::s
   for (i = 0; i < n; i += 16) {
     const __mmask16 mask = tail_mask(i);
     const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), factor);
-    _mm512_mask_storeu_ps(out + i, mask,
-                          _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, weight + i)));
+    _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, weight + i)));
   }
 }
 

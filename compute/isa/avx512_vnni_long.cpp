@@ -1,8 +1,9 @@
 // Products of many rows of int8 activations on AVX-512 VNNI: blocked for the caches.
 //
-// A slice of the inputs of a panel is used for up to 8 groups of 16 rows, whose part of that slice stays in
-// the second-level cache for a run of panels; the sums wait meanwhile. Each output is the same sequence of
-// operations as in avx512_vnni_matmul.cpp, so the results are the same, bit for bit.
+// A slice of the inputs of a panel is used for up to 8 groups of 16 rows, whose part of that slice
+// stays in the second-level cache for a run of panels; the sums wait meanwhile. Each output is the
+// same sequence of operations as in avx512_vnni_matmul.cpp, so the results are the same, bit for
+// bit.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,8 @@
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -45,8 +47,8 @@ QUIRE_INLINE panel_cursor cursor_at(const std::byte* panel, std::size_t cols,
           panel + layout.codes_at + block * code_stride_of(Type)};
 }
 
-/// Adds `blocks` blocks of a whole group to its sums, f32 (16 rows, 16 outputs), which begin at zero if
-/// `begin`.
+/// Adds `blocks` blocks of a whole group to its sums, f32 (16 rows, 16 outputs), which begin at
+/// zero if `begin`.
 template <tensor_type Type>
 void multiply_slice(panel_cursor at, std::size_t panel_bytes, std::size_t blocks,
                     const std::byte* main, const std::byte* halves, bool begin,
@@ -64,7 +66,8 @@ void multiply_slice(panel_cursor at, std::size_t panel_bytes, std::size_t blocks
     add_rows<Type, rows>(sums, w, main, halves);
     at.codes += code_stride_of(Type);
     at.subs += sub_stride_of(Type);
-    if (scale_blocks == 1 || b % scale_blocks == scale_blocks - 1) at.scales += scale_stride_of(Type);
+    if (scale_blocks == 1 || b % scale_blocks == scale_blocks - 1)
+      at.scales += scale_stride_of(Type);
     main += group_rows * main_row_bytes;
     halves += group_rows * half_row_bytes;
   }

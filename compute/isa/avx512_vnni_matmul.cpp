@@ -1,8 +1,9 @@
 // Matrix products on AVX-512 with VNNI: 16 outputs per register, up to 16 rows per pass.
 //
-// A block of 16 outputs x 32 inputs is unpacked once into 8 registers of unsigned bytes and used for
-// all rows of the group, whose f32 sums stay in registers. Weights without minima are stored plus 128;
-// the integer sum then starts at -128 times the sum of the activations (see matmul_kernels.hpp).
+// A block of 16 outputs x 32 inputs is unpacked once into 8 registers of unsigned bytes and used
+// for all rows of the group, whose f32 sums stay in registers. Weights without minima are stored
+// plus 128; the integer sum then starts at -128 times the sum of the activations (see
+// matmul_kernels.hpp).
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -16,7 +17,8 @@
 #include "compute/matmul_kernels.hpp"
 #include "compute/packed_format.hpp"
 
-// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug 105593).
+// g++ 12 warns about the deliberately undefined operands inside its own intrinsics (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
@@ -68,7 +70,8 @@ template <tensor_type Type>
 void avx512_vnni_product(const matmul_task& task) noexcept {
   constexpr auto by_rows = []<int... I>(std::integer_sequence<int, I...>) {
     return std::array{multiply_panels<Type, I + 1>...};
-  }(std::make_integer_sequence<int, static_cast<int>(group_rows)>());
+  }
+  (std::make_integer_sequence<int, static_cast<int>(group_rows)>());
   by_rows[task.num_rows - 1](task);
 }
 

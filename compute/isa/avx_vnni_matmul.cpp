@@ -1,7 +1,7 @@
 // Matrix products on AVX-VNNI: vpdpbusd on 256-bit registers, for processors without AVX-512.
 //
-// Codes are multiplied as they are stored. Where a type subtracts an offset from them, the sum starts
-// at minus the offset times the sum of the activations, which the group carries times 128.
+// Codes are multiplied as they are stored. Where a type subtracts an offset from them, the sum
+// starts at minus the offset times the sum of the activations, which the group carries times 128.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -42,7 +42,8 @@ struct avx_vnni_dot {
 
     QUIRE_INLINE void clear() noexcept { total_ = _mm256_setzero_si256(); }
 
-    /// Starts at -offset * sum of activations, given -128 times that; table levels are stored plus 128.
+    /// Starts at -offset * sum of activations, given -128 times that; table levels are stored plus
+    /// 128.
     QUIRE_INLINE void begin(__m256i start) noexcept {
       constexpr unsigned offset = formula_of(Type).table ? 128u : formula_of(Type).offset;
       if constexpr (offset != 0)

@@ -1,5 +1,5 @@
-// Packed weights and int8 activations taken apart by plain loops: for the scalar kernels and for AMX
-// over software tiles.
+// Packed weights and int8 activations taken apart by plain loops: for the scalar kernels and for
+// AMX over software tiles.
 #pragma once
 
 #include <algorithm>
@@ -31,8 +31,8 @@ inline void decode(tensor_type type, const std::byte* panel, std::size_t cols, s
     unpack_block(type, panel, cols, n, first - offset, parts);
     for (std::size_t i = 0; i < code_block; ++i) {
       const std::uint8_t code = parts.codes[offset + i];
-      block.levels[n][i] = formula.table ? iq4_levels[code]
-                                         : static_cast<std::int16_t>(code - formula.offset);
+      block.levels[n][i] =
+          formula.table ? iq4_levels[code] : static_cast<std::int16_t>(code - formula.offset);
     }
     for (std::size_t part = 0; part < 2; ++part) {
       float scale = to_float(parts.d);
@@ -64,7 +64,8 @@ inline activation_block load_block(const std::byte* group, std::size_t num_rows,
   std::memcpy(x.q.data(), main + row * block_cols, block_cols);
   std::memcpy(&x.scale, main + num_rows * block_cols + row * sizeof(float), sizeof(float));
   for (std::size_t part = 0; part < 2; ++part)
-    std::memcpy(&x.half_sums[part], halves + (part * num_rows + row) * sizeof(float), sizeof(float));
+    std::memcpy(&x.half_sums[part], halves + (part * num_rows + row) * sizeof(float),
+                sizeof(float));
   return x;
 }
 

@@ -107,8 +107,8 @@ std::size_t decode_block(const std::byte* row, std::size_t head_dim, std::size_t
       std::memcpy(&h, row + (first + i) * sizeof(h), sizeof(h));
       values[i] = to_float(h);
     } else if constexpr (Type == kv_type::q8) {
-      values[i] = scale_at(row, block) *
-                  static_cast<float>(static_cast<std::int8_t>(quants[first + i]));
+      values[i] =
+          scale_at(row, block) * static_cast<float>(static_cast<std::int8_t>(quants[first + i]));
     } else {
       const auto byte = static_cast<unsigned>(quants[block * half_block + i % half_block]);
       const int nibble = static_cast<int>(i < half_block ? byte & 15u : byte >> 4);

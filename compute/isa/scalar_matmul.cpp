@@ -84,9 +84,15 @@ void scalar_product(const matmul_task& task) noexcept {
   }
 }
 
-void scalar_f32_product(const matmul_task& task) noexcept { float_product<float>(task); }
-void scalar_f16_product(const matmul_task& task) noexcept { float_product<half>(task); }
-void scalar_bf16_product(const matmul_task& task) noexcept { float_product<bfloat16>(task); }
+void scalar_f32_product(const matmul_task& task) noexcept {
+  float_product<float>(task);
+}
+void scalar_f16_product(const matmul_task& task) noexcept {
+  float_product<half>(task);
+}
+void scalar_bf16_product(const matmul_task& task) noexcept {
+  float_product<bfloat16>(task);
+}
 
 void scalar_quantize(const float* x, std::size_t stride, std::size_t num_rows, std::size_t cols,
                      std::byte* group) noexcept {
@@ -94,7 +100,8 @@ void scalar_quantize(const float* x, std::size_t stride, std::size_t num_rows, s
   for (std::size_t row = 0; row < num_rows; ++row)
     for (std::size_t b = 0; b < blocks; ++b)
       quantize_block(x + row * stride + b * block_cols, group + b * num_rows * main_row_bytes,
-                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows, row);
+                     group + (blocks * main_row_bytes + b * half_row_bytes) * num_rows, num_rows,
+                     row);
 }
 
 void scalar_normalize(const float* x, const float* weight, float epsilon, std::size_t n,

@@ -22,10 +22,8 @@ void rotate(float& first, float& second, float cosine, float sine) noexcept {
   second = b * cosine + a * sine;
 }
 
-void rotate_adjacent(float* x, const float* cosines, const float* sines,
-                     std::size_t dim) noexcept {
-  for (std::size_t i = 0; i < dim / 2; ++i)
-    rotate(x[2 * i], x[2 * i + 1], cosines[i], sines[i]);
+void rotate_adjacent(float* x, const float* cosines, const float* sines, std::size_t dim) noexcept {
+  for (std::size_t i = 0; i < dim / 2; ++i) rotate(x[2 * i], x[2 * i + 1], cosines[i], sines[i]);
 }
 
 void rotate_halves(float* x, const float* cosines, const float* sines, std::size_t dim) noexcept {

@@ -1,9 +1,10 @@
-// A thin wrapper of the AMX tile registers, with a backend in plain C++, so that the same kernels run,
-// slowly, where the hardware is missing.
+// A thin wrapper of the AMX tile registers, with a backend in plain C++, so that the same kernels
+// run, slowly, where the hardware is missing.
 //
-// Both backends have the same static members; tile numbers are template arguments. A tile is up to 16
-// rows of up to 64 bytes; its shape comes from the configuration that was loaded last on the thread.
-// Whoever uses hardware_tiles has made sure that missing_amx() is empty (compute/cpu_features.hpp).
+// Both backends have the same static members; tile numbers are template arguments. A tile is up to
+// 16 rows of up to 64 bytes; its shape comes from the configuration that was loaded last on the
+// thread. Whoever uses hardware_tiles has made sure that missing_amx() is empty
+// (compute/cpu_features.hpp).
 #pragma once
 
 #include <array>
@@ -14,7 +15,8 @@
 
 namespace quire {
 
-/// The operand of ldtilecfg, palette 1: 8 tiles. Source: Intel's architecture manual, volume 1, 18.2.
+/// The operand of ldtilecfg, palette 1: 8 tiles. Source: Intel's architecture manual, volume
+/// 1, 18.2.
 struct alignas(64) tile_config {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
@@ -25,10 +27,11 @@ struct alignas(64) tile_config {
 static_assert(sizeof(tile_config) == 64);
 static_assert(offsetof(tile_config, row_bytes) == 16 && offsetof(tile_config, rows) == 48);
 
-/// The tiles of the processor. The instructions are written out, because g++ 12's intrinsics do not say
-/// that they read and write memory.
+/// The tiles of the processor. The instructions are written out, because g++ 12's intrinsics do not
+/// say that they read and write memory.
 struct hardware_tiles {
-  /// Makes `config` the current one of this thread, unless it already is; all tiles become zero then.
+  /// Makes `config` the current one of this thread, unless it already is; all tiles become zero
+  /// then.
   static void configure(const tile_config& config) noexcept {
     if (loaded == &config) return;
     asm volatile("ldtilecfg %0" : : "m"(config) : "memory");

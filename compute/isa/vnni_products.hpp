@@ -16,8 +16,9 @@ void avx512_vnni_product(const matmul_task& task) noexcept;
 template <tensor_type Type>
 void avx512_vnni_long_product(const matmul_task& task) noexcept;
 
-/// From how many activations (rows times inputs) on it is the faster one: when they no longer fit the
-/// second-level cache. Measured on Zen 5, with 1 MiB: even at 256 x 8192, 1.2 times as fast at 512 x 8192.
+/// From how many activations (rows times inputs) on it is the faster one: when they no longer fit
+/// the second-level cache. Measured on Zen 5, with 1 MiB: even at 256 x 8192, 1.2 times as fast at
+/// 512 x 8192.
 inline constexpr std::size_t avx512_vnni_long_values = std::size_t{1} << 21;
 
 /// Enters the products above, for every type that has them.

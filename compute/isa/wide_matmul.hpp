@@ -1,9 +1,9 @@
 // The frame of wide products: many rows of bfloat16 activations times weights of any type.
 //
-// Two panels (32 outputs) at a time, a slice of the inputs is dequantized once to bfloat16 operands that
-// stay in the first-level cache, and is then used for all rows. Sums wait in the output between slices.
-// `Weights::unpack` dequantizes, `Core::multiply` multiplies; a translation unit per ISA brings both and
-// includes this under its target pragma.
+// Two panels (32 outputs) at a time, a slice of the inputs is dequantized once to bfloat16 operands
+// that stay in the first-level cache, and is then used for all rows. Sums wait in the output
+// between slices. `Weights::unpack` dequantizes, `Core::multiply` multiplies; a translation unit
+// per ISA brings both and includes this under its target pragma.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,8 @@ constexpr std::size_t slice_blocks = 16;
 /// Multiplies G groups with P panels: `x[g]` and `w[p]` are `blocks` consecutive tiles of 1 KiB.
 template <class Core, int Groups, int Panels>
 void multiply_tiles(const matmul_task& task, std::size_t row, std::size_t output,
-                    std::size_t first_block, std::size_t blocks, const std::byte* operands) noexcept {
+                    std::size_t first_block, std::size_t blocks,
+                    const std::byte* operands) noexcept {
   const std::byte* x[Groups];
   const std::byte* w[Panels];
   output_tile out[Groups][Panels];

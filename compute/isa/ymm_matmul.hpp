@@ -1,9 +1,10 @@
-// Products of quantized weights on 256-bit registers: 8 outputs per register, up to 4 rows per pass.
+// Products of quantized weights on 256-bit registers: 8 outputs per register, up to 4 rows per
+// pass.
 //
 // Included by one translation unit per ISA, under its target pragma, after <immintrin.h> and with
 // QUIRE_YMM_TARGET defined (__AVX2__ does not exist in a pass that only preprocesses, as ccache's);
-// `Dot` says how that ISA multiplies unsigned by signed bytes. With 16 registers the 8 quads of a weight block do
-// not fit, so a quad is unpacked, used for all rows of the pass and dropped.
+// `Dot` says how that ISA multiplies unsigned by signed bytes. With 16 registers the 8 quads of a
+// weight block do not fit, so a quad is unpacked, used for all rows of the pass and dropped.
 #pragma once
 
 #ifdef QUIRE_YMM_TARGET
@@ -75,8 +76,7 @@ QUIRE_INLINE __m256i quad_codes(const std::byte* codes) noexcept {
       return _mm256_or_si256(low, field(shift_right<Quad - 4>(load_ymm(codes + 256)), 0x10));
     else if constexpr (Bits == 6)
       return _mm256_or_si256(
-          low,
-          field(shift_right<2 * (Quad % 4) - 4>(load_ymm(codes + 256 + Quad / 4 * 64)), 0x30));
+          low, field(shift_right<2 * (Quad % 4) - 4>(load_ymm(codes + 256 + Quad / 4 * 64)), 0x30));
     else
       return low;
   } else {
@@ -216,8 +216,8 @@ QUIRE_INLINE void store_sums(const matmul_task& task, std::size_t first_row, std
                              const __m256 (&sums)[Rows]) noexcept {
   const std::size_t left = task.num_outputs - output;
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  const __m256i mask =
-      _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::min<std::size_t>(left, 8))), lanes);
+  const __m256i mask = _mm256_cmpgt_epi32(
+      _mm256_set1_epi32(static_cast<int>(std::min<std::size_t>(left, 8))), lanes);
 #pragma GCC unroll 4
   for (std::size_t row = 0; row < Rows; ++row) {
     if (first_row + row >= task.num_rows) break;
@@ -275,10 +275,17 @@ void quantized_product(const matmul_task& task) noexcept {
       for (; row + 4 <= task.num_rows; row += 4)
         multiply_half_panel<Dot, Type, 4>(task, panel, half_panel, row);
       switch (task.num_rows - row) {
-        case 3: multiply_half_panel<Dot, Type, 3>(task, panel, half_panel, row); break;
-        case 2: multiply_half_panel<Dot, Type, 2>(task, panel, half_panel, row); break;
-        case 1: multiply_half_panel<Dot, Type, 1>(task, panel, half_panel, row); break;
-        default: break;
+        case 3:
+          multiply_half_panel<Dot, Type, 3>(task, panel, half_panel, row);
+          break;
+        case 2:
+          multiply_half_panel<Dot, Type, 2>(task, panel, half_panel, row);
+          break;
+        case 1:
+          multiply_half_panel<Dot, Type, 1>(task, panel, half_panel, row);
+          break;
+        default:
+          break;
       }
     }
 }

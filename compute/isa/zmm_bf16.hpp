@@ -16,8 +16,8 @@ namespace {
 
 /// Rounds 16 pairs (even, odd) to bfloat16, each pair in one 32-bit word.
 QUIRE_INLINE __m512i round_pairs(__m512 even, __m512 odd) noexcept {
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-                                         23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   const auto halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
   return _mm512_permutexvar_epi16(order, halves);
 }
@@ -29,7 +29,8 @@ QUIRE_INLINE void dequantize_quad(const weight_block& w, std::byte* operand) noe
   constexpr int part = formula.scale_values == 16 ? Quad / 4 : 0;
   const __m512 scale = w.scale[part];
   // Without minima the bytes are levels plus 128.
-  const __m512 start = formula.minimum ? w.minimum[part] : _mm512_mul_ps(scale, _mm512_set1_ps(-128));
+  const __m512 start =
+      formula.minimum ? w.minimum[part] : _mm512_mul_ps(scale, _mm512_set1_ps(-128));
   const __m512i bytes = w.quads[Quad];
   const __m512i mask = _mm512_set1_epi32(255);
   const auto value = [&](__m512i code) {
@@ -59,7 +60,8 @@ QUIRE_INLINE void dequantize(const panel_cursor& at, std::byte* operand) noexcep
 
 /// The operand lines of 16-bit floats: `inputs` (1..32) lines of 16 weights, the rest zeros.
 template <tensor_type Type>
-QUIRE_INLINE void pair_floats(const std::byte* lines, std::size_t inputs, std::byte* operand) noexcept {
+QUIRE_INLINE void pair_floats(const std::byte* lines, std::size_t inputs,
+                              std::byte* operand) noexcept {
   const auto load = [&](std::size_t k) {
     return k < inputs ? _mm256_load_si256(reinterpret_cast<const __m256i*>(lines + 32 * k))
                       : _mm256_setzero_si256();
@@ -78,9 +80,9 @@ QUIRE_INLINE void pair_floats(const std::byte* lines, std::size_t inputs, std::b
 /// The `Weights` of wide_matmul.hpp.
 template <tensor_type Type>
 struct zmm_bf16_weights {
-  /// Dequantizes blocks [first, first + blocks) of a panel to consecutive operand tiles, and asks for
-  /// the weights `ahead` bytes further on. g++ 12 drops the call for Q2_K as a dead store if it may look
-  /// inside.
+  /// Dequantizes blocks [first, first + blocks) of a panel to consecutive operand tiles, and asks
+  /// for the weights `ahead` bytes further on. g++ 12 drops the call for Q2_K as a dead store if it
+  /// may look inside.
   [[gnu::noipa]] static void unpack(const std::byte* panel, std::size_t cols, std::size_t first,
                                     std::size_t blocks, std::size_t ahead,
                                     std::byte* operands) noexcept {

@@ -1,5 +1,5 @@
-// One block of 32 int8 activations of a row times 16 outputs, with AVX-512 VNNI: the arithmetic that all
-// products of int8 on 512-bit registers share.
+// One block of 32 int8 activations of a row times 16 outputs, with AVX-512 VNNI: the arithmetic
+// that all products of int8 on 512-bit registers share.
 //
 // Included like zmm_weights.hpp.
 #pragma once
@@ -14,14 +14,14 @@ namespace {
 
 #define QUIRE_INLINE [[gnu::always_inline]] inline
 
-/// Adds the dot products of quads [First, Last) with `Count` rows' activations, 32 bytes apart. The rows take
-/// turns: a row's sum is a chain of additions that wait for each other, and a core looks only so far ahead
-/// for others.
+/// Adds the dot products of quads [First, Last) with `Count` rows' activations, 32 bytes apart. The
+/// rows take turns: a row's sum is a chain of additions that wait for each other, and a core looks
+/// only so far ahead for others.
 template <int First, int Last, int Count>
 QUIRE_INLINE void dot(__m512i* sums, const weight_block& w, const std::byte* q) noexcept {
   using word [[gnu::may_alias]] = int;
-  // As assembly, because g++ 12 makes three instructions of the intrinsic: it loads the broadcast apart and
-  // copies the sum from register to register.
+  // As assembly, because g++ 12 makes three instructions of the intrinsic: it loads the broadcast
+  // apart and copies the sum from register to register.
 #pragma GCC unroll 8
   for (int g = First; g < Last; ++g)
 #pragma GCC unroll 4
@@ -80,7 +80,8 @@ QUIRE_INLINE void add_halves(__m512* sums, const weight_block& w, const std::byt
   }
 }
 
-/// Adds one block of rows [Row, Rows): `main` and `halves` are the block's two sections of the group.
+/// Adds one block of rows [Row, Rows): `main` and `halves` are the block's two sections of the
+/// group.
 template <tensor_type Type, int Rows, int Row = 0>
 QUIRE_INLINE void add_rows(__m512* sums, const weight_block& w, const std::byte* main,
                            const std::byte* halves) noexcept {

@@ -1,7 +1,8 @@
 // Packed weights on 512-bit registers: 16 outputs x 32 inputs unpacked to bytes and scales.
 //
 // Included by translation units under a target pragma of AVX-512, after <immintrin.h> and with
-// QUIRE_ZMM_TARGET defined (__AVX512F__ does not exist in a pass that only preprocesses, as ccache's).
+// QUIRE_ZMM_TARGET defined (__AVX512F__ does not exist in a pass that only preprocesses, as
+// ccache's).
 #pragma once
 
 #ifdef QUIRE_ZMM_TARGET
@@ -32,7 +33,9 @@ QUIRE_INLINE __m512 broadcast_float(const std::byte* at) noexcept {
   return _mm512_set1_ps(value);
 }
 
-QUIRE_INLINE __m512i load_line(const std::byte* at) noexcept { return _mm512_load_si512(at); }
+QUIRE_INLINE __m512i load_line(const std::byte* at) noexcept {
+  return _mm512_load_si512(at);
+}
 
 QUIRE_INLINE __m512 load_halves(const std::byte* at) noexcept {
   return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)));
@@ -52,9 +55,9 @@ QUIRE_INLINE __m512 unsigned_bytes(__m128i bytes) noexcept {
 
 /// 16 outputs x 32 inputs, ready for the dot products.
 struct weight_block {
-  __m512i quads[8];    // unsigned; plus 128 - offset where the type has no minima
-  __m512 scale[2];     // per half of the block where the type has a scale per 16, else [0]
-  __m512 minimum[2];   // to be added, times the sum of the activations
+  __m512i quads[8];   // unsigned; plus 128 - offset where the type has no minima
+  __m512 scale[2];    // per half of the block where the type has a scale per 16, else [0]
+  __m512 minimum[2];  // to be added, times the sum of the activations
 };
 
 template <int Shift>
@@ -103,8 +106,7 @@ QUIRE_INLINE __m512i unpack_quad(const std::byte* codes) noexcept {
   const __m512i code = quad_codes<formula.bits, Quad>(codes);
   if constexpr (formula.table) {
     const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_levels.data()));
-    const __m512i biased =
-        _mm512_xor_si512(_mm512_broadcast_i32x4(levels), _mm512_set1_epi8(-128));
+    const __m512i biased = _mm512_xor_si512(_mm512_broadcast_i32x4(levels), _mm512_set1_epi8(-128));
     return _mm512_shuffle_epi8(biased, code);
   } else if constexpr (formula.minimum || formula.bits == 8) {
     return code;
@@ -161,8 +163,8 @@ QUIRE_INLINE void unpack(const panel_cursor& at, weight_block& w) noexcept {
   unpack_scales<Type>(at, w);
 }
 
-/// Asks for the same block of the next panel: the hardware's prefetcher alone does not keep memory busy
-/// while a panel is multiplied.
+/// Asks for the same block of the next panel: the hardware's prefetcher alone does not keep memory
+/// busy while a panel is multiplied.
 template <tensor_type Type>
 QUIRE_INLINE void prefetch(const panel_cursor& at, std::size_t panel_bytes) noexcept {
   constexpr auto stride = static_cast<int>(code_stride_of(Type));

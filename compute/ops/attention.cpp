@@ -164,7 +164,8 @@ class attention_run {
         values + list_stretches(rows, kv_part::value, item.begin, item.end, all, values);
     if (index + 1 < plan_.items().size()) {
       const attention_item& after = plan_.items()[index + 1];
-      next += list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, ahead, next);
+      next +=
+          list_stretches(rows_of_next(index), kv_part::key, after.begin, after.end, ahead, next);
     }
     std::fill_n(next, ahead, row_fetch{nullptr, 0});
     // Nobody has asked for the first pages of a task, nor for values that follow few keys.

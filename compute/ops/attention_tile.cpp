@@ -41,14 +41,14 @@ std::size_t list_stretches(const paged_rows& rows, kv_part part, std::size_t beg
 
 std::size_t attention_tile::scratch_floats(std::size_t num_rows, std::size_t dim) noexcept {
   const std::size_t blocks = dim / kv_block_values;
-  return carver::rounded(num_rows * block) +                                  // scores
-         4 * carver::rounded(num_rows) +                                      //
-         2 * carver::rounded(block * dim) +                                   // keys, values
-         carver::rounded(transpose_rows * dim) +                              //
-         carver::rounded(carver::floats_for<std::int8_t>(num_rows * dim)) +   // packed queries
-         2 * carver::rounded(num_rows * blocks) +                             //
-         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +      // packed keys
-         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +      // packed values
+  return carver::rounded(num_rows * block) +                                 // scores
+         4 * carver::rounded(num_rows) +                                     //
+         2 * carver::rounded(block * dim) +                                  // keys, values
+         carver::rounded(transpose_rows * dim) +                             //
+         carver::rounded(carver::floats_for<std::int8_t>(num_rows * dim)) +  // packed queries
+         2 * carver::rounded(num_rows * blocks) +                            //
+         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +     // packed keys
+         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +     // packed values
          2 * carver::rounded(block * blocks) + carver::rounded(blocks);
 }
 
@@ -153,7 +153,8 @@ void attention_tile::attend_block(std::uint32_t first, std::uint32_t last,
   if (from == visible_.end()) return;
   const auto to = std::find_if(visible_.rbegin(), visible_.rend(), sees).base();
   const auto end_row = static_cast<std::size_t>(to - visible_.begin());
-  for (auto row = static_cast<std::size_t>(from - visible_.begin()); row < end_row; row += tile_rows)
+  for (auto row = static_cast<std::size_t>(from - visible_.begin()); row < end_row;
+       row += tile_rows)
     attend_rows(first, last, row, std::min(tile_rows, end_row - row), result);
 }
 
@@ -181,8 +182,8 @@ void attention_tile::attend_rows(std::uint32_t first, std::uint32_t last, std::s
   if (packed_.values) {
     kernels_.packed->softmax_rows(scores_, block, num_rows, columns, lows_, highs_, maxima, sums,
                                   factors_, shares_);
-    kernels_.packed->weigh(scores_, factors_, shares_, sums, num_rows, packed_values_, dim_, columns,
-                           values);
+    kernels_.packed->weigh(scores_, factors_, shares_, sums, num_rows, packed_values_, dim_,
+                           columns, values);
     return;
   }
   kernels_.softmax_rows(scores_, block, num_rows, columns, lows_, highs_, maxima, sums, factors_);

@@ -10,8 +10,8 @@
 
 namespace quire {
 
-/// x[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight, for rows of weight.size() values with `stride`
-/// between them; `out` may be `x`. (Zhang and Sennrich 2019.)
+/// x[r] = x[r] / sqrt(mean(x[r]^2) + epsilon) * weight, for rows of weight.size() values with
+/// `stride` between them; `out` may be `x`. (Zhang and Sennrich 2019.)
 void rmsnorm(const compute_context& context, const float* x, std::size_t num_rows,
              std::size_t stride, std::span<const float> weight, float epsilon, float* out,
              std::size_t out_stride);

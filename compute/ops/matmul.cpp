@@ -16,15 +16,18 @@ namespace {
 constexpr std::size_t chunk_cycles = 6000;
 constexpr std::size_t chunks_per_thread = 6;
 constexpr std::size_t last_chunk_cycles = 700;
-constexpr std::size_t unpack_cycles = 32;   // per panel and 32 inputs
-constexpr std::size_t row_cycles = 6;       // per panel, 32 inputs and row
-constexpr std::size_t quantize_cycles = 16; // per row and 32 inputs
+constexpr std::size_t unpack_cycles = 32;        // per panel and 32 inputs
+constexpr std::size_t row_cycles = 6;            // per panel, 32 inputs and row
+constexpr std::size_t quantize_cycles = 16;      // per row and 32 inputs
 constexpr std::size_t wide_unpack_cycles = 120;  // the same for wide products
 constexpr std::size_t wide_row_cycles = 2;
-// Panels that are used for all rows before the next ones: they and a group of rows stay in the cache.
+// Panels that are used for all rows before the next ones: they and a group of rows stay in the
+// cache.
 constexpr std::size_t tile_bytes = 512 * 1024;
 
-constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return (a + b - 1) / b; }
+constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept {
+  return (a + b - 1) / b;
+}
 
 bool takes_wide(const compute_context& context, tensor_type type, std::size_t num_rows) noexcept {
   return uses_wide(*context.kernels->matmul, static_cast<std::size_t>(type), num_rows,
@@ -54,8 +57,8 @@ struct split {
   }
 
  private:
-  // A thread's share is cut in half, the second half too, and so on: few chunks, since each begins with
-  // a wait for memory, but little to wait for at the end.
+  // A thread's share is cut in half, the second half too, and so on: few chunks, since each begins
+  // with a wait for memory, but little to wait for at the end.
   std::size_t cut(std::size_t part) const noexcept {
     if (shares == 1) return part * num_panels / panel_chunks;
     const std::size_t per_share = panel_chunks / shares;
@@ -70,7 +73,9 @@ struct split {
 std::size_t panels_of(const packed_matrix& weights) noexcept {
   return divide_up(weights.rows(), panel_outputs);
 }
-std::size_t panels_of(const matmul_target& target) noexcept { return panels_of(*target.weights); }
+std::size_t panels_of(const matmul_target& target) noexcept {
+  return panels_of(*target.weights);
+}
 
 split plan(const compute_context& context, const activations& x,
            std::span<const matmul_target> targets) noexcept {
@@ -81,9 +86,9 @@ split plan(const compute_context& context, const activations& x,
   for (const matmul_target& target : targets) {
     const bool wide = takes_wide(context, target.weights->type(), x.num_rows());
     s.num_panels += panels_of(target);
-    block_cycles += panels_of(target) *
-                    (wide ? wide_unpack_cycles + x.num_rows() * wide_row_cycles
-                          : s.num_groups * unpack_cycles + x.num_rows() * row_cycles);
+    block_cycles +=
+        panels_of(target) * (wide ? wide_unpack_cycles + x.num_rows() * wide_row_cycles
+                                  : s.num_groups * unpack_cycles + x.num_rows() * row_cycles);
     any_wide |= wide;
   }
   s.pair_panels = x.num_rows() > group_rows;
@@ -189,7 +194,9 @@ needed_forms forms_for(const compute_context& context, std::size_t num_rows,
 
 }  // namespace
 
-void activations::free_aligned::operator()(std::byte* p) const noexcept { std::free(p); }
+void activations::free_aligned::operator()(std::byte* p) const noexcept {
+  std::free(p);
+}
 
 void activations::reserve(const compute_context& context, std::size_t num_rows, std::size_t cols,
                           consumers weights) {
@@ -199,8 +206,7 @@ void activations::reserve(const compute_context& context, std::size_t num_rows, 
   if (cols % block_cols != 0) needed.q8 = false;  // no quantized matrix has such a width
   const std::size_t num_groups = divide_up(num_rows, group_rows);
   const auto aligned = [](std::size_t bytes) { return divide_up(bytes, 64) * 64; };
-  const std::size_t q8_bytes =
-      needed.q8 ? aligned(num_groups * group_bytes(group_rows, cols)) : 0;
+  const std::size_t q8_bytes = needed.q8 ? aligned(num_groups * group_bytes(group_rows, cols)) : 0;
   const std::size_t bytes = q8_bytes + (needed.bf16 ? num_groups * bf16_group_bytes(cols) : 0);
   if (bytes > storage_bytes_) {
     storage_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
@@ -217,7 +223,8 @@ void activations::encode_group(const compute_context& context, std::size_t group
   const std::size_t rows = std::min(group_rows, num_rows_ - row);
   const float* x = f32 + row * f32_stride;
   if (q8_groups_ != nullptr)
-    kernels.quantize(x, f32_stride, rows, cols_, q8_groups_ + group * group_bytes(group_rows, cols_));
+    kernels.quantize(x, f32_stride, rows, cols_,
+                     q8_groups_ + group * group_bytes(group_rows, cols_));
   if (bf16_groups_ != nullptr)
     kernels.round_bf16(x, f32_stride, rows, cols_, bf16_groups_ + group * bf16_group_bytes(cols_));
 }
@@ -233,8 +240,8 @@ void activations::prepare(const compute_context& context, const float* x, std::s
 
 void activations::prepare_rmsnorm(const compute_context& context, const float* x,
                                   std::size_t num_rows, std::size_t cols,
-                                  std::span<const float> weight, float epsilon,
-                                  float* normalized, consumers weights) {
+                                  std::span<const float> weight, float epsilon, float* normalized,
+                                  consumers weights) {
   QUIRE_CHECK(weight.size() == cols, "prepare_rmsnorm: weight and row differ in length");
   reserve(context, num_rows, cols, weights);
   f32 = normalized;

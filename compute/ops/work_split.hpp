@@ -15,8 +15,9 @@ namespace quire {
 /// Collects costs, then runs. Keeps its memory between uses.
 class work_split {
  public:
-  /// A cost that takes about two microseconds: tasks are not cut smaller. A thread that gets nothing
-  /// asks memory for weights meanwhile (arena::expect), which is worth more than half of so little.
+  /// A cost that takes about two microseconds: tasks are not cut smaller. A thread that gets
+  /// nothing asks memory for weights meanwhile (arena::expect), which is worth more than half of so
+  /// little.
   static constexpr std::size_t smallest_task = 120000;
 
   void clear() noexcept {

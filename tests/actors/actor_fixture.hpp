@@ -16,9 +16,7 @@
 namespace quire::testing {
 
 struct test_config : actor_config {
-  test_config() : actor_config(actors_options{}) {
-    set("scheduler.policy", caf::atom("testing"));
-  }
+  test_config() : actor_config(actors_options{}) { set("scheduler.policy", caf::atom("testing")); }
 };
 
 class actor_fixture {
@@ -45,7 +43,8 @@ class actor_fixture {
     given.card.context_tokens = chosen.context_tokens;
     given.layout.page_tokens = chosen.page_tokens;
     given.num_pages = chosen.pages;
-    auto spawned = spawn_actors(system, chosen.options, given, {false, chosen.budget_step_tokens, chosen.park});
+    auto spawned = spawn_actors(system, chosen.options, given,
+                                {false, chosen.budget_step_tokens, chosen.park});
     REQUIRE(spawned.has_value());
     actors = std::move(*spawned);
     run();
@@ -70,7 +69,8 @@ class actor_fixture {
   /// The same for an actor chosen at random.
   bool run_random(std::mt19937& random) {
     if (scheduler.jobs.empty()) return false;
-    const auto at = std::uniform_int_distribution<std::size_t>(0, scheduler.jobs.size() - 1)(random);
+    const auto at =
+        std::uniform_int_distribution<std::size_t>(0, scheduler.jobs.size() - 1)(random);
     std::rotate(scheduler.jobs.begin(), scheduler.jobs.begin() + static_cast<std::ptrdiff_t>(at),
                 scheduler.jobs.begin() + static_cast<std::ptrdiff_t>(at) + 1);
     return scheduler.try_run_once();

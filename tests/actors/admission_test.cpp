@@ -7,7 +7,9 @@ using namespace std::chrono_literals;
 
 namespace {
 const moment start = moment{} + 1h;
-request_id req(std::uint64_t number) { return request_id{number}; }
+request_id req(std::uint64_t number) {
+  return request_id{number};
+}
 }  // namespace
 
 TEST_CASE("the queue takes so many requests and says when to come back", "[actors]") {
@@ -16,7 +18,8 @@ TEST_CASE("the queue takes so many requests and says when to come back", "[actor
   const auto refused = door.enter(req(4));
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == errc::queue_full);
-  CHECK(door.come_back(refused.error(), start, std::nullopt).numbers[0] == 1000);  // no experience yet
+  CHECK(door.come_back(refused.error(), start, std::nullopt).numbers[0] ==
+        1000);  // no experience yet
   CHECK(door.come_back(refused.error(), start, 0.25).numbers[0] == 250);
   door.start(req(1), start);
   CHECK(door.enter(req(4)));

@@ -12,7 +12,9 @@ namespace {
 
 const moment start = moment{} + 1h;
 
-sequence_id seq(std::uint64_t number) { return sequence_id{number}; }
+sequence_id seq(std::uint64_t number) {
+  return sequence_id{number};
+}
 
 std::uint32_t prompt_tokens(const std::vector<batch_planner::part>& parts) {
   std::uint32_t sum = 0;
@@ -137,8 +139,8 @@ TEST_CASE("the speed of steps is learned from them", "[actors]") {
   CHECK_FALSE(speed.prefill_tokens_within(0.05, 0).has_value());
   CHECK_FALSE(speed.forecast(100, 0, 1).has_value());
   for (int i = 0; i < 50; ++i) {
-    speed.observe({16, 0, 0}, 0.020);             // a step of decodes: 20 ms
-    speed.observe({16, 100, 0}, 0.020 + 0.1);     // 100 prompt tokens more: 1 ms each
+    speed.observe({16, 0, 0}, 0.020);          // a step of decodes: 20 ms
+    speed.observe({16, 100, 0}, 0.020 + 0.1);  // 100 prompt tokens more: 1 ms each
   }
   CHECK(speed.prefill_tokens_within(0.050, 0).value() == Approx(30).margin(2));
   CHECK(speed.prefill_tokens_within(0.010, 0).value() == 0);
@@ -192,7 +194,8 @@ TEST_CASE("steps that take too long make the next ones shorter", "[actors]") {
   CHECK(aim.aim(allowed) < 0.8 * allowed);
   for (int i = 0; i < 100; ++i) aim.observe(1.0, 0.008, allowed);
   CHECK(aim.aim(allowed) > 0.2 * allowed);
-  // A pause of a second, a debugger's or a neighbour's, does not slow prompts for longer than a hundred steps.
+  // A pause of a second, a debugger's or a neighbour's, does not slow prompts for longer than a
+  // hundred steps.
   for (int i = 0; i < 100; ++i) aim.observe(0.0081, 0.008, allowed);
   CHECK(aim.aim(allowed) == Approx(before).epsilon(0.3));
   CHECK(aim.aim(allowed) > 0.6 * allowed);

@@ -90,7 +90,7 @@ TEST_CASE("what can never fit is refused with both figures", "[actors]") {
 
 TEST_CASE("who does not fit now waits, and those behind wait too", "[actors]") {
   const auto cache = make(10);
-  const auto first = granted(*cache, terms(5, 20, 0));          // 6 pages
+  const auto first = granted(*cache, terms(5, 20, 0));             // 6 pages
   const auto second = cache->negotiate(terms(5, 20, 100), start);  // 6 pages: must wait
   const auto third = cache->negotiate(terms(2, 3, 200), start);    // 1 page: would fit
   REQUIRE(std::holds_alternative<counter_offer>(second));
@@ -198,7 +198,8 @@ TEST_CASE("two that computed one page in the same step go on with one of it", "[
   CHECK(cache->prefix().pages == 5);
   CHECK(cache->check());
   for (std::uint32_t i = 0; i < 5; ++i)
-    CHECK((*cache->store().table(first.sequence))[i] == (*cache->store().table(second.sequence))[i]);
+    CHECK((*cache->store().table(first.sequence))[i] ==
+          (*cache->store().table(second.sequence))[i]);
   run(*cache, second.sequence, 1, {token_id{5}});
   cache->release(first.sequence, start);
   run(*cache, second.sequence, 1, {token_id{6}});

@@ -31,7 +31,8 @@ struct pool {
     run(made.sequence, prompt_tokens);
     return made;
   }
-  static budget_terms terms(std::uint32_t prompt_tokens, std::uint32_t new_tokens, int priority = 0) {
+  static budget_terms terms(std::uint32_t prompt_tokens, std::uint32_t new_tokens,
+                            int priority = 0) {
     budget_terms asked;
     asked.prompt = std::make_shared<const std::vector<token_id>>(prompt_tokens, token_id{7});
     asked.sequence_tokens = prompt_tokens + new_tokens - 1;
@@ -129,7 +130,8 @@ TEST_CASE("who refuses is spared and the next is asked; with nobody left the ans
   CHECK(at.cache->extend(second.sequence, 16, start + 3ms) == cache_accounts::growth::waits);
   REQUIRE(at.effects<yield_ask>(start + 3ms)[0].sequence == third.sequence);
   at.cache->yielded(third.sequence, yield_choice::refuse, 0, start + 4ms);
-  CHECK(at.effects<growth_answer>(start + 4ms).empty());  // the third said that it will be done soon
+  CHECK(
+      at.effects<growth_answer>(start + 4ms).empty());  // the third said that it will be done soon
   const auto answers = at.effects<growth_answer>(start + 1100ms);
   REQUIRE(answers.size() == 1);
   CHECK_FALSE(answers[0].granted);
@@ -147,7 +149,8 @@ TEST_CASE("a higher priority that waits displaces a lower one, an equal one does
   CHECK(at.effects<yield_ask>(start + 1ms).empty());
   pool other(3);
   const offer lower = other.begin(8, 5, start, -1);
-  CHECK(std::holds_alternative<counter_offer>(other.cache->negotiate(pool::terms(8, 5), start + 1ms)));
+  CHECK(std::holds_alternative<counter_offer>(
+      other.cache->negotiate(pool::terms(8, 5), start + 1ms)));
   const auto asks = other.effects<yield_ask>(start + 1ms);
   REQUIRE(asks.size() == 1);
   CHECK(asks[0].sequence == lower.sequence);

@@ -63,7 +63,9 @@ TEST_CASE("a stop string is found however the text is cut", "[actors]") {
 TEST_CASE("a character is told when all its bytes are there", "[actors]") {
   const byte_tokenizer vocabulary;
   choice_text choice(vocabulary, 0, {}, false, true);
-  CHECK(feed(choice, "a\xc3\xa9" "b") == "a|\xc3\xa9|b|");
+  CHECK(feed(choice,
+             "a\xc3\xa9"
+             "b") == "a|\xc3\xa9|b|");
   CHECK_FALSE(choice.push(byte('\xe2')).has_value());
   const auto rest = choice.finish();
   REQUIRE(rest.has_value());

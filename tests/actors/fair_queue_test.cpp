@@ -16,7 +16,8 @@ const moment start = moment{} + 1h;
 
 std::vector<std::uint64_t> order(const fair_queue& queue) {
   std::vector<std::uint64_t> tickets;
-  for (const auto& place : queue.line()) tickets.push_back(static_cast<std::uint64_t>(place.ticket));
+  for (const auto& place : queue.line())
+    tickets.push_back(static_cast<std::uint64_t>(place.ticket));
   return tickets;
 }
 
@@ -74,7 +75,8 @@ TEST_CASE("users with equal demand get equal tokens whatever their requests' siz
     const auto& [user, tokens] = about.at(static_cast<std::uint64_t>(ticket));
     got[user] += tokens;
     queue.serve(ticket);
-    const auto apart = static_cast<std::int64_t>(got["small"]) - static_cast<std::int64_t>(got["large"]);
+    const auto apart =
+        static_cast<std::int64_t>(got["small"]) - static_cast<std::int64_t>(got["large"]);
     REQUIRE(std::abs(apart) <= 450);  // one request of each
   }
 }
@@ -133,12 +135,17 @@ TEST_CASE("random comings and goings keep each user's order and lose nobody", "[
       auto victim = waiting.begin();
       std::advance(victim, random() % waiting.size());
       switch (random() % 3) {
-        case 0: queue.leave(ticket_id{victim->first}); waiting.erase(victim); break;
+        case 0:
+          queue.leave(ticket_id{victim->first});
+          waiting.erase(victim);
+          break;
         case 1:
           waiting.erase(static_cast<std::uint64_t>(queue.line().begin()->ticket));
           queue.serve(queue.line().begin()->ticket);
           break;
-        default: queue.charge(user, static_cast<double>(random() % 400) - 200); break;
+        default:
+          queue.charge(user, static_cast<double>(random() % 400) - 200);
+          break;
       }
     }
     REQUIRE(queue.size() == waiting.size());

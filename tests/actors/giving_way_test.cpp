@@ -87,7 +87,8 @@ TEST_CASE("a request asked to yield at the end of its part of a prompt comes bac
     asked.priority = 5;
     const auto first = engine.submit(asked);
     run_until_deltas(engine, *first.listener, 1);
-    const auto long_one = engine.submit(std::string(600, 'p'), 4);  // begins with half of its prompt
+    const auto long_one =
+        engine.submit(std::string(600, 'p'), 4);  // begins with half of its prompt
     for (int i = 0; i < moment; ++i) engine.run_once();
     asked.prompt = text_prompt{std::string(200, 'q')};
     asked.max_tokens = 20;

@@ -81,5 +81,6 @@ TEST_CASE("a thousand streams all finish, and those that wait cost little", "[ac
   const double each = (most - before) / waiting;
   CHECK(each < 64);
   finish(all);
-  WARN(fmt::format("{:.1f} KiB for each of {} that waited (at most {} at a time)", each, waiting, seen));
+  WARN(fmt::format("{:.1f} KiB for each of {} that waited (at most {} at a time)", each, waiting,
+                   seen));
 }

@@ -31,7 +31,8 @@ engine_options options(std::uint32_t pages) {
 generation_request request(std::uint32_t i) {
   generation_request asked;
   asked.prompt = text_prompt{fmt::format(
-      "Note {} of the harbour master, day {}: the ships that came in with the tide were", i, i * 7)};
+      "Note {} of the harbour master, day {}: the ships that came in with the tide were", i,
+      i * 7)};
   asked.max_tokens = new_tokens + i % 12;
   asked.sampling.temperature = 0;
   asked.ignore_eos = true;
@@ -113,9 +114,10 @@ TEST_CASE("four times the demand that fits: all finish, with the texts that each
   CHECK(counter(*status, "resumes") > 0);
   CHECK(counter(*status, "failed") == 0);
   const double ratio = short_of_pages.tokens_per_second / plenty.tokens_per_second;
-  WARN(fmt::format("{:.0f} tok/s short of pages, {:.0f} with plenty: {:.2f}; parks {} ({} to disk), "
-                   "recomputes {}, silent {}",
-                   short_of_pages.tokens_per_second, plenty.tokens_per_second, ratio,
-                   counter(*status, "parks"), counter(*status, "parks_to_disk"),
-                   counter(*status, "recomputes"), counter(*status, "silent_yields")));
+  WARN(
+      fmt::format("{:.0f} tok/s short of pages, {:.0f} with plenty: {:.2f}; parks {} ({} to disk), "
+                  "recomputes {}, silent {}",
+                  short_of_pages.tokens_per_second, plenty.tokens_per_second, ratio,
+                  counter(*status, "parks"), counter(*status, "parks_to_disk"),
+                  counter(*status, "recomputes"), counter(*status, "silent_yields")));
 }

@@ -1,8 +1,8 @@
-// Random orders of messages, random cancels, deaths and failures: whatever happens, every request is
-// answered, every text is right and every page comes back.
-#include "tests/actors/actor_fixture.hpp"
-#include <algorithm>
+// Random orders of messages, random cancels, deaths and failures: whatever happens, every request
+// is answered, every text is right and every page comes back.
 #include <spdlog/spdlog.h>
+#include <algorithm>
+#include "tests/actors/actor_fixture.hpp"
 
 using namespace quire;
 using namespace quire::testing;
@@ -120,6 +120,7 @@ TEST_CASE("slow readers stop nobody and miss nothing", "[actors]") {
 
 TEST_CASE("failing steps and dying request actors leave nothing behind", "[actors]") {
   for (std::uint32_t seed = 1; seed <= many; ++seed)
-    run_schedule(20000 + seed, 30,
-                 {.cancels = true, .failures = true, .deaths = true, .slow_readers = seed % 4 == 0});
+    run_schedule(
+        20000 + seed, 30,
+        {.cancels = true, .failures = true, .deaths = true, .slow_readers = seed % 4 == 0});
 }

@@ -1,6 +1,6 @@
-// The engine's decisions in virtual time: cache_accounts (ledger, fair queue, reclaim policy, parking)
-// and batch_planner serve random requests of competing users, with no actors and no model. The
-// requests answer as the real ones do: they take, grow, park, refuse, stay silent, give up.
+// The engine's decisions in virtual time: cache_accounts (ledger, fair queue, reclaim policy,
+// parking) and batch_planner serve random requests of competing users, with no actors and no model.
+// The requests answer as the real ones do: they take, grow, park, refuse, stay silent, give up.
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -23,7 +23,7 @@ constexpr std::uint32_t num_requests = 6000;
 #endif
 constexpr std::uint32_t page_tokens = 16;
 constexpr std::uint32_t budget_step = 64;
-constexpr std::uint32_t num_users = 20;       // user 0 asks for as much as it can at once
+constexpr std::uint32_t num_users = 20;  // user 0 asks for as much as it can at once
 constexpr std::uint32_t greedy_at_once = 1000;
 constexpr std::uint32_t others_at_once = 12;
 constexpr std::uint32_t pool_pages = 300;
@@ -39,13 +39,13 @@ struct request {
   // State.
   std::optional<ticket_id> ticket;
   std::optional<sequence_id> sequence;
-  bool running = false;    // known to the planner
+  bool running = false;  // known to the planner
   bool yielding = false;
   std::uint32_t stored = 0;
   std::uint32_t generated = 0;
   std::uint64_t granted = 0;
-  bool for_prefix = false;  // waited for what another computes, not for pages
-  bool served = false;     // got pages once
+  bool for_prefix = false;          // waited for what another computes, not for pages
+  bool served = false;              // got pages once
   std::uint64_t served_before = 0;  // tokens given to all when it arrived
   double own_before = 0;            // and to its user
   std::uint64_t length() const { return prompt->size() + generated; }
@@ -139,7 +139,8 @@ class simulation {
     known->resize(asked.length(), token_id{5});
     terms.sequence_tokens = std::min<std::uint64_t>(asked.length() + budget_step, asked.most());
     terms.final_tokens = asked.most();
-    terms.least_tokens = again ? 0 : std::min<std::uint64_t>(asked.prompt->size() + 8, asked.most());
+    terms.least_tokens =
+        again ? 0 : std::min<std::uint64_t>(asked.prompt->size() + 8, asked.most());
     terms.max_cached_tokens = known->size() - 1;
     terms.prompt = std::move(known);
     terms.priority = asked.priority;
@@ -171,13 +172,14 @@ class simulation {
   bool is_offer_open(const offer& made) { return cache_->accept(made.ticket).has_value(); }
 
   // Waiting is bounded in tokens given to everybody: as many per user as its own user was given
-  // meanwhile, one request more, and the head start of priorities. Shares are reckoned in whole pages.
+  // meanwhile, one request more, and the head start of priorities. Shares are reckoned in whole
+  // pages.
   void note_service(request& asked) {
     if (asked.for_prefix) return;
     const double waited = static_cast<double>(given_ - asked.served_before);
     const double largest = 800 + 200 + 2 * page_tokens;
-    const double bound =
-        num_users * ((given_to_[asked.user] - asked.own_before) * 1.3 + 2 * largest + 2 * 2 * 2000.0);
+    const double bound = num_users * ((given_to_[asked.user] - asked.own_before) * 1.3 +
+                                      2 * largest + 2 * 2 * 2000.0);
     result_.worst_wait_tokens = std::max(result_.worst_wait_tokens, given_ - asked.served_before);
     result_.worst_wait_of_bound = std::max(result_.worst_wait_of_bound, waited / bound);
   }
@@ -200,7 +202,7 @@ class simulation {
   void end(key id, bool finished) {
     request& asked = all_.at(id);
     leave_planner(asked);
-      if (asked.sequence) {
+    if (asked.sequence) {
       cache_->release(*asked.sequence, now_);
       by_sequence_.erase(*asked.sequence);
     }

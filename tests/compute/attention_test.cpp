@@ -1,11 +1,11 @@
 // Expectations: attention by its definition in double precision over the stored bytes, see
 // paged_sample.hpp. Tolerance: sums of some hundred products of f32 values of size 1 carry an error
 // of about 1e-6 in the scores and as much in the outputs; 2e-5 leaves room for the longest. Kernels
-// with integer products round queries (the oracle does so too) and weights. A lone token's are rounded to
-// 2^-17 of a block's largest: with values up to 4 that is 3e-5 a key, in either direction; 3e-4 is ten of
-// them. Where tokens share a block, those of a block whose largest is below an eighth of the row's sum are
-// rounded to 1/510 of it, so to 2.5e-4 of the sum: 1e-3 a key, and ten of them; packed_attention_test.cpp
-// holds each block to its own bound.
+// with integer products round queries (the oracle does so too) and weights. A lone token's are
+// rounded to 2^-17 of a block's largest: with values up to 4 that is 3e-5 a key, in either
+// direction; 3e-4 is ten of them. Where tokens share a block, those of a block whose largest is
+// below an eighth of the row's sum are rounded to 1/510 of it, so to 2.5e-4 of the sum: 1e-3 a key,
+// and ten of them; packed_attention_test.cpp holds each block to its own bound.
 #include "compute/ops/attention.hpp"
 
 #include <algorithm>
@@ -79,8 +79,8 @@ std::vector<float> run_step(const compute_context& context, paged_sample& sample
   return attend(context, sample, input, window, scale);
 }
 
-// The largest error over all rows and heads, or over every `stride`th row of long steps: as a share of what
-// is tolerated, given whether sequences share what they read.
+// The largest error over all rows and heads, or over every `stride`th row of long steps: as a share
+// of what is tolerated, given whether sequences share what they read.
 double worst_error(const compute_context& context, const paged_sample& sample,
                    const step_input& input, const std::vector<float>& out, std::uint32_t window,
                    float scale, std::uint32_t stride = 1, bool shared = false) {
@@ -221,10 +221,12 @@ TEST_CASE("a query that is no number harms no other row", "[compute]") {
       for (const std::size_t step : {std::size_t{1}, std::size_t{2}, row}) {
         auto bad = input;
         for (const std::size_t r : bad_rows)
-          for (std::size_t i = 0; i < row; i += step) bad.q[r * row + i] = i % 4 == 0 ? NAN : INFINITY;
+          for (std::size_t i = 0; i < row; i += step)
+            bad.q[r * row + i] = i % 4 == 0 ? NAN : INFINITY;
         const auto out = attend(context, sample, bad, 0, 0.125f);
         for (std::size_t r = 0; r < sample.num_rows; ++r) {
-          if (std::find(std::begin(bad_rows), std::end(bad_rows), r) != std::end(bad_rows)) continue;
+          if (std::find(std::begin(bad_rows), std::end(bad_rows), r) != std::end(bad_rows))
+            continue;
           INFO("row " << r << " beside rows with every " << step << "th value no number");
           const auto at = static_cast<std::ptrdiff_t>(r * row);
           REQUIRE(std::equal(out.begin() + at, out.begin() + at + static_cast<std::ptrdiff_t>(row),

@@ -17,8 +17,8 @@
 
 namespace quire::test {
 
-inline test_matrix random_matrix(const tensor_type_traits& traits, std::size_t rows, std::size_t cols,
-                          float magnitude, std::uint64_t seed) {
+inline test_matrix random_matrix(const tensor_type_traits& traits, std::size_t rows,
+                                 std::size_t cols, float magnitude, std::uint64_t seed) {
   test_matrix m;
   m.type = traits.type;
   m.rows = rows;
@@ -54,8 +54,8 @@ inline std::vector<float> random_rows(std::size_t count, float magnitude, std::u
 
 inline packed_matrix pack(const test_matrix& m) {
   arena threads(1);
-  auto packed = packed_matrix::pack({runnable_kernels().front(), &threads}, m.type, m.blocks, m.rows,
-                                    m.cols);
+  auto packed =
+      packed_matrix::pack({runnable_kernels().front(), &threads}, m.type, m.blocks, m.rows, m.cols);
   REQUIRE(packed);
   return std::move(*packed);
 }
@@ -70,9 +70,10 @@ void require_close(const std::vector<float>& actual, const std::vector<Expected>
                    const test_matrix& m, const std::vector<float>& x, std::size_t num_rows,
                    double relative) {
   if (const auto far = first_deviation(actual, expected, m, x, num_rows, relative)) {
-    INFO(traits_of(m.type).name << ": row " << far->row << " of " << num_rows << ", output " << far->output
-                                << " of " << m.rows << ", " << m.cols << " inputs: " << far->actual
-                                << " instead of " << far->expected << ", bound " << far->bound);
+    INFO(traits_of(m.type).name << ": row " << far->row << " of " << num_rows << ", output "
+                                << far->output << " of " << m.rows << ", " << m.cols
+                                << " inputs: " << far->actual << " instead of " << far->expected
+                                << ", bound " << far->bound);
     REQUIRE_FALSE(far.has_value());
   }
   SUCCEED();

@@ -1,5 +1,6 @@
-// Expectations: arithmetic in double over what dequantize_row decodes, for the scalar oracle; the scalar
-// oracle itself for the other ISAs, which compute the same integer sums and differ in rounding only.
+// Expectations: arithmetic in double over what dequantize_row decodes, for the scalar oracle; the
+// scalar oracle itself for the other ISAs, which compute the same integer sums and differ in
+// rounding only.
 #include "compute/ops/matmul.hpp"
 
 #include <algorithm>
@@ -45,7 +46,8 @@ TEST_CASE("the scalar product is the exact one up to the rounding of activations
             rounding(traits.type, m.cols) * sum_of_magnitudes(m, x.data() + r * m.cols, n);
         INFO(traits.name << " row " << r << " output " << n);
         REQUIRE(std::fabs(static_cast<double>(actual[r * m.rows + n]) - sum) <= bound);
-        worst = std::max(worst, std::fabs(static_cast<double>(actual[r * m.rows + n]) - sum) / bound);
+        worst =
+            std::max(worst, std::fabs(static_cast<double>(actual[r * m.rows + n]) - sum) / bound);
       }
     CHECK(worst > 0.0);  // the bound means something: the errors are not all zero
   }
@@ -82,7 +84,7 @@ TEST_CASE("every ISA agrees with scalar on zeros, tiny, huge and mixed activatio
         for (const std::size_t num_rows : {3u, 7u, 16u}) {
           auto x = random_rows(num_rows * m.cols, magnitude, 4);
           for (std::size_t k = 0; k < m.cols; k += 5) x[k] = 0.0f;  // row 0: sparse
-          for (std::size_t k = 0; k < m.cols; ++k)                   // row 1: alternating signs
+          for (std::size_t k = 0; k < m.cols; ++k)                  // row 1: alternating signs
             x[m.cols + k] = k % 2 == 0 ? magnitude : -magnitude;
           x[2 * m.cols + 1] *= 1000.0f;  // row 2: an outlier
           const auto expected = product({scalar_kernels(), &threads}, packed, x, num_rows);
@@ -136,12 +138,13 @@ TEST_CASE("a row's product does not depend on the other rows or on the threads",
       const auto x = random_rows(num_rows * m.cols, 1.0f, 12);
       const auto together = product({table, &two, true}, packed, x, num_rows);
       for (const std::size_t row : {0u, 5u, 15u, 16u, 31u, 36u}) {
-        const std::vector<float> alone_x(x.begin() + static_cast<std::ptrdiff_t>(row * m.cols),
-                                         x.begin() + static_cast<std::ptrdiff_t>((row + 1) * m.cols));
+        const std::vector<float> alone_x(
+            x.begin() + static_cast<std::ptrdiff_t>(row * m.cols),
+            x.begin() + static_cast<std::ptrdiff_t>((row + 1) * m.cols));
         const auto alone = product({table, &one, true}, packed, alone_x, 1);
         INFO(table->name << " " << traits.name << " row " << row);
-        REQUIRE(std::memcmp(alone.data(), together.data() + row * m.rows,
-                            m.rows * sizeof(float)) == 0);
+        REQUIRE(std::memcmp(alone.data(), together.data() + row * m.rows, m.rows * sizeof(float)) ==
+                0);
       }
     }
 }
@@ -215,7 +218,8 @@ TEST_CASE("grouped targets store or add, each with its own stride", "[isa]") {
       for (std::size_t r = 0; r < num_rows; ++r) {
         for (std::size_t n = 0; n < 40; ++n) REQUIRE(out[r * 70 + n] == expected_a[r * 40 + n]);
         REQUIRE(out[r * 70 + 40] == 0.5f);
-        // A wide product begins its sums at what the output holds: the 64 additions round otherwise.
+        // A wide product begins its sums at what the output holds: the 64 additions round
+        // otherwise.
         for (std::size_t n = 0; n < 25; ++n)
           REQUIRE(std::fabs(out[r * 70 + 41 + n] - (0.5f + expected_b[r * 25 + n])) <=
                   64.0f * 3.0f * std::numeric_limits<float>::epsilon());
@@ -242,8 +246,8 @@ TEST_CASE("prepare_rmsnorm prepares what RMSNorm in double precision gives", "[i
           squares += std::pow(static_cast<double>(x[r * cols + k]), 2);
         const double factor = 1.0 / std::sqrt(squares / static_cast<double>(cols) + 1e-5);
         for (std::size_t k = 0; k < cols; ++k) {
-          const double expected = static_cast<double>(x[r * cols + k]) * factor *
-                                  static_cast<double>(weight[k]);
+          const double expected =
+              static_cast<double>(x[r * cols + k]) * factor * static_cast<double>(weight[k]);
           INFO(table->name << " " << cols << " columns, row " << r << " column " << k);
           REQUIRE(std::fabs(static_cast<double>(normalized[r * cols + k]) - expected) <=
                   rounding(tensor_type::f32, cols) * std::fabs(expected));
@@ -257,10 +261,11 @@ TEST_CASE("what a thread is expected to read first is where a call of a product 
   static std::set<const std::byte*> begins;
   kernel_table watched = *runnable_kernels().front();
   matmul_kernels noted = *watched.matmul;
-  noted.product[static_cast<std::size_t>(tensor_type::q8_0)] = [](const matmul_task& task) noexcept {
-    const std::lock_guard lock(mutex);
-    begins.insert(task.panels);
-  };
+  noted.product[static_cast<std::size_t>(tensor_type::q8_0)] =
+      [](const matmul_task& task) noexcept {
+        const std::lock_guard lock(mutex);
+        begins.insert(task.panels);
+      };
   watched.matmul = &noted;
   const std::size_t cols = 1024;
   std::vector<packed_matrix> matrices;
@@ -305,7 +310,8 @@ TEST_CASE("the forced ISA is the one whose kernels run", "[isa]") {
   for (const kernel_table* table : runnable_kernels()) {
     const kernel_table* chosen = select_kernels(isa_name(*table)).value();
     REQUIRE(chosen->matmul == table->matmul);
-    // A table that counts the calls of the product it is asked for, in front of the chosen one's parts.
+    // A table that counts the calls of the product it is asked for, in front of the chosen one's
+    // parts.
     static void (*inner)(const matmul_task&) noexcept = nullptr;
     matmul_kernels counted = *chosen->matmul;
     constexpr auto at = static_cast<std::size_t>(tensor_type::q8_0);

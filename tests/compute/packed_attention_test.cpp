@@ -1,6 +1,7 @@
-// The integer kernels of attention over a block of positions, one step of an online softmax at a time.
-// Expectations: the definition in double precision over the stored bytes. Tolerances: what rounding a weight
-// to one or two bytes can lose of each key's code, all in the same direction, and rounding of f32.
+// The integer kernels of attention over a block of positions, one step of an online softmax at a
+// time. Expectations: the definition in double precision over the stored bytes. Tolerances: what
+// rounding a weight to one or two bytes can lose of each key's code, all in the same direction, and
+// rounding of f32.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -55,10 +56,12 @@ struct softmax_state {
         shares(of.rows + 16) {
     const std::uint32_t base = block_begin(of);
     for (std::size_t r = 0; r < of.rows; ++r) {
-      // From weights that all count to one that covers all others, blocks that matter and that do not.
+      // From weights that all count to one that covers all others, blocks that matter and that do
+      // not.
       const float spread = static_cast<float>(r % 7);
       const auto s = sample.normal(packed_block + dim + 2);
-      for (std::size_t i = 0; i < packed_block; ++i) scores.data()[r * packed_block + i] = spread * s[i];
+      for (std::size_t i = 0; i < packed_block; ++i)
+        scores.data()[r * packed_block + i] = spread * s[i];
       std::copy_n(s.begin() + packed_block, dim, out.data() + r * dim);
       const bool first = r % 5 == 0;
       maxima.data()[r] = first ? -INFINITY : 4 * s[packed_block + dim];
@@ -93,7 +96,8 @@ void check_step(const attention_kernels& kernels, paged_sample& sample, const st
   softmax_state state(sample, of, dim);
   const softmax_state old = state;
   const std::uint32_t base = block_begin(of);
-  const std::size_t columns = (of.end - base + transpose_rows - 1) / transpose_rows * transpose_rows;
+  const std::size_t columns =
+      (of.end - base + transpose_rows - 1) / transpose_rows * transpose_rows;
   packed.softmax_rows(state.scores.data(), packed_block, of.rows, columns, state.low.data(),
                       state.high.data(), state.maxima.data(), state.sums.data(),
                       state.factors.data(), state.shares.data());
@@ -132,7 +136,8 @@ void check_step(const attention_kernels& kernels, paged_sample& sample, const st
         // Half a step of the largest weight times the largest scale, as often as the code says.
         if (scale > 0) allowed += share * largest_scale / steps / 2 * std::fabs(value / scale);
       }
-      REQUIRE(std::fabs(static_cast<double>(state.out.data()[r * dim + d]) - expected) <= allowed + 1e-6);
+      REQUIRE(std::fabs(static_cast<double>(state.out.data()[r * dim + d]) - expected) <=
+              allowed + 1e-6);
     }
   }
 }
@@ -149,8 +154,8 @@ TEST_CASE("a step over packed values loses what its rounding may lose, and no mo
         const auto layout = kv_layout::make(1, 1, head_dim, 16, type, type).value();
         paged_sample sample(layout, 0, 1, {{256, 1}}, head_dim);
         sample.store_history({kernels, &threads});
-        for (const step& of : {step{0, 64, 1}, step{64, 128, 11}, step{128, 192, 150}, step{64, 101, 18},
-                               step{70, 128, 7}, step{195, 197, 33}})
+        for (const step& of : {step{0, 64, 1}, step{64, 128, 11}, step{128, 192, 150},
+                               step{64, 101, 18}, step{70, 128, 7}, step{195, 197, 33}})
           check_step(*kernels->attention, sample, of);
       }
   }

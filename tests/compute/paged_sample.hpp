@@ -39,7 +39,8 @@ inline double stored_value(kv_type type, std::uint32_t head_dim, const std::byte
     std::memcpy(&value, row + 2 * d, 2);
     return static_cast<double>(value);
   }
-  if (type == kv_type::q8) return stored_scale_of(row, d) * static_cast<std::int8_t>(byte_at(2 * blocks + d));
+  if (type == kv_type::q8)
+    return stored_scale_of(row, d) * static_cast<std::int8_t>(byte_at(2 * blocks + d));
   const std::uint32_t within = d % 32;
   const unsigned byte = byte_at(2 * blocks + 16 * (d / 32) + within % 16);
   const int nibble = static_cast<int>(within < 16 ? byte & 15u : byte >> 4);

@@ -1,5 +1,5 @@
-// Weight matrices with their decoded values, and how far their products may be from what is expected.
-// Used by tests and by the fuzz target; needs no test framework.
+// Weight matrices with their decoded values, and how far their products may be from what is
+// expected. Used by tests and by the fuzz target; needs no test framework.
 #pragma once
 
 #include <algorithm>
@@ -34,25 +34,34 @@ inline void set_scales(tensor_type type, std::byte* block, splitmix64& random, f
     case q5_0:
     case q8_0:
     case iq4_nl:
-    case iq4_xs: return put(0);
+    case iq4_xs:
+      return put(0);
     case q4_1:
     case q5_1:
     case q4_k:
-    case q5_k: put(0); return put(2);
-    case q2_k: put(80); return put(82);
-    case q3_k: return put(108);
-    case q6_k: return put(208);
+    case q5_k:
+      put(0);
+      return put(2);
+    case q2_k:
+      put(80);
+      return put(82);
+    case q3_k:
+      return put(108);
+    case q6_k:
+      return put(208);
     case f32:
     case f16:
-    case bf16: return;
+    case bf16:
+      return;
   }
 }
 
 struct test_matrix {
   tensor_type type = tensor_type::f32;
   std::vector<std::byte> blocks;
-  std::vector<float> values;       // (rows, cols), decoded
-  std::vector<double> magnitudes;  // (rows, cols): |d code| + |m|, the terms that a weight is the sum of
+  std::vector<float> values;  // (rows, cols), decoded
+  std::vector<double>
+      magnitudes;  // (rows, cols): |d code| + |m|, the terms that a weight is the sum of
   std::size_t rows = 0;
   std::size_t cols = 0;
 };
@@ -86,10 +95,12 @@ inline std::vector<const kernel_table*> vector_kernels() {
   return tables;
 }
 
-inline const kernel_table* scalar_kernels() { return runnable_kernels().back(); }
+inline const kernel_table* scalar_kernels() {
+  return runnable_kernels().back();
+}
 
-/// The sum over k of the magnitudes of what is added up for one output. An int8 activation is at most
-/// the largest of its block of 32.
+/// The sum over k of the magnitudes of what is added up for one output. An int8 activation is at
+/// most the largest of its block of 32.
 inline double sum_of_magnitudes(const test_matrix& m, const float* x, std::size_t row) {
   double sum = 0.0;
   for (std::size_t begin = 0; begin < m.cols; begin += 32) {
@@ -105,17 +116,19 @@ inline double sum_of_magnitudes(const test_matrix& m, const float* x, std::size_
 }
 
 /// How far two products of the same operands may differ, in units of the sum of magnitudes: half an
-/// epsilon per rounding, on either side. Float weights: one rounding per input. Quantized ones: integer
-/// sums are exact (below 2^24); per half block of 16 inputs a scaled sum and a minimum are added, which
-/// makes 2 additions per 16 inputs, and each term has been rounded at most 6 times (its sub-scale and the
-/// scale of the activations, the activations' sum, the products of these).
+/// epsilon per rounding, on either side. Float weights: one rounding per input. Quantized ones:
+/// integer sums are exact (below 2^24); per half block of 16 inputs a scaled sum and a minimum are
+/// added, which makes 2 additions per 16 inputs, and each term has been rounded at most 6 times
+/// (its sub-scale and the scale of the activations, the activations' sum, the products of these).
 inline double rounding(tensor_type type, std::size_t cols) {
-  const double additions = is_float(type) ? static_cast<double>(cols) : static_cast<double>(cols) / 8.0;
+  const double additions =
+      is_float(type) ? static_cast<double>(cols) : static_cast<double>(cols) / 8.0;
   return (additions + 6.0) * static_cast<double>(std::numeric_limits<float>::epsilon());
 }
 
-/// What gets lost where an operand, a scale or a result falls below the smallest normal number, 2^-126: the
-/// int8 forms treat activations below 1e-36 as zero, products of bfloat16 treat subnormals as zero.
+/// What gets lost where an operand, a scale or a result falls below the smallest normal number,
+/// 2^-126: the int8 forms treat activations below 1e-36 as zero, products of bfloat16 treat
+/// subnormals as zero.
 inline double underflow(const test_matrix& m, const float* x, std::size_t row) {
   double sum = 1e-37;
   for (std::size_t k = 0; k < m.cols; ++k)
@@ -128,17 +141,18 @@ inline bool has_wide(const kernel_table& table, tensor_type type) {
 }
 
 inline std::vector<double> exact_product(const test_matrix& m, const std::vector<float>& x,
-                                  std::size_t num_rows) {
+                                         std::size_t num_rows) {
   std::vector<double> out(num_rows * m.rows);
   for (std::size_t r = 0; r < num_rows; ++r)
     for (std::size_t n = 0; n < m.rows; ++n)
       for (std::size_t k = 0; k < m.cols; ++k)
-        out[r * m.rows + n] += static_cast<double>(m.values[n * m.cols + k]) *
-                               static_cast<double>(x[r * m.cols + k]);
+        out[r * m.rows + n] +=
+            static_cast<double>(m.values[n * m.cols + k]) * static_cast<double>(x[r * m.cols + k]);
   return out;
 }
 
-/// The operands' errors, 2^-8 each and their product; a few roundings of the scales before; and the sum.
+/// The operands' errors, 2^-8 each and their product; a few roundings of the scales before; and the
+/// sum.
 inline double wide_rounding(std::size_t cols) {
   return 0x1p-7 + 0x1p-16 + 0x1p-20 + rounding(tensor_type::f32, cols);
 }
@@ -163,12 +177,13 @@ struct deviation {
   double bound = 0;
 };
 
-/// Returns the first output that is not within `relative` times its sum of magnitudes of what is expected.
+/// Returns the first output that is not within `relative` times its sum of magnitudes of what is
+/// expected.
 template <class Expected>
 std::optional<deviation> first_deviation(const std::vector<float>& actual,
-                                         const std::vector<Expected>& expected, const test_matrix& m,
-                                         const std::vector<float>& x, std::size_t num_rows,
-                                         double relative) {
+                                         const std::vector<Expected>& expected,
+                                         const test_matrix& m, const std::vector<float>& x,
+                                         std::size_t num_rows, double relative) {
   for (std::size_t r = 0; r < num_rows; ++r)
     for (std::size_t n = 0; n < m.rows; ++n) {
       const float* row = x.data() + r * m.cols;

@@ -17,9 +17,7 @@ class splitmix64 {
     return z ^ (z >> 31);
   }
   /// Returns a value in [-1, 1).
-  float uniform() {
-    return static_cast<float>(static_cast<std::int32_t>(next() >> 32)) * 0x1p-31f;
-  }
+  float uniform() { return static_cast<float>(static_cast<std::int32_t>(next() >> 32)) * 0x1p-31f; }
 
  private:
   std::uint64_t state_;

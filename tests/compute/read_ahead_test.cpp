@@ -51,7 +51,8 @@ TEST_CASE("reading ahead ends after its limit", "[compute]") {
   REQUIRE(lines.front() == address);
   REQUIRE(lines.back() == address + read_ahead::most_bytes - read_ahead::line_bytes);
   // An address that is not the beginning of a line costs one more.
-  const auto shifted = take_all(read_ahead(memory_at(address + 1, 100 * read_ahead::most_bytes)), 1000);
+  const auto shifted =
+      take_all(read_ahead(memory_at(address + 1, 100 * read_ahead::most_bytes)), 1000);
   REQUIRE(shifted.size() == lines.size() + 1);
 }
 

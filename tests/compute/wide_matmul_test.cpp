@@ -1,5 +1,5 @@
-// Expectations: arithmetic in double over what dequantize_row decodes. A wide product rounds both operands
-// to bfloat16, whose 8 significant bits leave a relative error of at most 2^-8 each.
+// Expectations: arithmetic in double over what dequantize_row decodes. A wide product rounds both
+// operands to bfloat16, whose 8 significant bits leave a relative error of at most 2^-8 each.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -40,7 +40,8 @@ TEST_CASE("wide products are exact up to the rounding of operands to bfloat16", 
           const auto x = random_rows(num_rows * m.cols, 3.0f, num_rows);
           const auto actual = product({&wide.table, &threads}, packed, x, num_rows);
           INFO(base->name);
-          require_close(actual, exact_product(m, x, num_rows), m, x, num_rows, wide_rounding(m.cols));
+          require_close(actual, exact_product(m, x, num_rows), m, x, num_rows,
+                        wide_rounding(m.cols));
         }
       }
     }
@@ -53,7 +54,9 @@ TEST_CASE("wide products add up over all slices of long inputs", "[isa]") {
       if (!has_wide(*base, traits.type)) continue;
       const all_wide wide(*base);
       // More than two slices of 512 inputs, the last one not full.
-      const std::size_t cols = traits.block_values == 1 ? 1033 : traits.block_values == 32 ? 1056 : 1280;
+      const std::size_t cols = traits.block_values == 1    ? 1033
+                               : traits.block_values == 32 ? 1056
+                                                           : 1280;
       const auto m = random_matrix(traits, 35, cols, 0.05f, 1);
       const std::size_t num_rows = 41;
       const auto x = random_rows(num_rows * cols, 3.0f, 2);
@@ -77,7 +80,8 @@ TEST_CASE("unit vectors read the weights, each in its place, from wide products"
         for (std::size_t n = 0; n < m.rows; ++n) {
           const double w = static_cast<double>(m.values[n * m.cols + k]);
           // Rounding to bfloat16, and before that of the two terms of the weight.
-          const double bound = 0x1p-8 * std::fabs(w) + 0x1p-22 * m.magnitudes[n * m.cols + k] + 1e-37;
+          const double bound =
+              0x1p-8 * std::fabs(w) + 0x1p-22 * m.magnitudes[n * m.cols + k] + 1e-37;
           INFO(base->name << " " << traits.name << " output " << n << " input " << k);
           REQUIRE(std::fabs(static_cast<double>(actual[k * m.rows + n]) - w) <= bound);
         }
@@ -95,11 +99,13 @@ TEST_CASE("wide products of zeros, tiny, huge and alternating values stay within
           const auto m = random_matrix(traits, 19, columns_for(traits, 1), weight_magnitude, 3);
           const std::size_t num_rows = 18;
           auto x = random_rows(num_rows * m.cols, magnitude, 4);
-          for (std::size_t k = 0; k < m.cols; ++k) x[m.cols + k] = k % 2 == 0 ? magnitude : -magnitude;
+          for (std::size_t k = 0; k < m.cols; ++k)
+            x[m.cols + k] = k % 2 == 0 ? magnitude : -magnitude;
           x[2 * m.cols + 1] *= 1000.0f;
           const auto actual = product({&wide.table, &threads}, pack(m), x, num_rows);
           INFO(base->name << ", weights " << weight_magnitude << ", activations " << magnitude);
-          require_close(actual, exact_product(m, x, num_rows), m, x, num_rows, wide_rounding(m.cols));
+          require_close(actual, exact_product(m, x, num_rows), m, x, num_rows,
+                        wide_rounding(m.cols));
         }
     }
 }
@@ -117,12 +123,13 @@ TEST_CASE("a wide product's rows do not depend on each other", "[isa]") {
       const auto x = random_rows(num_rows * m.cols, 1.0f, 12);
       const auto together = product({&wide.table, &two}, packed, x, num_rows);
       for (const std::size_t row : {0u, 15u, 16u, 36u}) {
-        const std::vector<float> alone_x(x.begin() + static_cast<std::ptrdiff_t>(row * m.cols),
-                                         x.begin() + static_cast<std::ptrdiff_t>((row + 1) * m.cols));
+        const std::vector<float> alone_x(
+            x.begin() + static_cast<std::ptrdiff_t>(row * m.cols),
+            x.begin() + static_cast<std::ptrdiff_t>((row + 1) * m.cols));
         const auto alone = product({&wide.table, &one}, packed, alone_x, 1);
         INFO(base->name << " " << traits.name << " row " << row);
-        REQUIRE(std::memcmp(alone.data(), together.data() + row * m.rows,
-                            m.rows * sizeof(float)) == 0);
+        REQUIRE(std::memcmp(alone.data(), together.data() + row * m.rows, m.rows * sizeof(float)) ==
+                0);
       }
     }
 }
@@ -136,12 +143,14 @@ TEST_CASE("software tiles multiply as AMX does, within the configured shapes", "
   }();
   software_tiles::configure(config);
   const auto bytes = splitmix_bytes(5, 64 * 5);
-  const auto byte_at = [&](std::size_t at) { return static_cast<int>(static_cast<std::int8_t>(bytes[at])); };
+  const auto byte_at = [&](std::size_t at) {
+    return static_cast<int>(static_cast<std::int8_t>(bytes[at]));
+  };
   std::int32_t sums[3][5];
   for (auto& row : sums) std::fill(std::begin(row), std::end(row), 7);
   software_tiles::load<0>(sums, sizeof sums[0]);
-  software_tiles::load<1>(bytes.data(), 8);         // A: row m at 8 m
-  software_tiles::load<2>(bytes.data() + 64, 20);   // B: word row k at 20 k
+  software_tiles::load<1>(bytes.data(), 8);        // A: row m at 8 m
+  software_tiles::load<2>(bytes.data() + 64, 20);  // B: word row k at 20 k
   software_tiles::add_int8<0, 1, 2>();
   software_tiles::store<0>(sums, sizeof sums[0]);
   for (std::size_t m = 0; m < 3; ++m)
@@ -155,8 +164,7 @@ TEST_CASE("software tiles multiply as AMX does, within the configured shapes", "
   std::uint16_t a[3][4];
   std::uint16_t b[2][10];
   for (std::size_t i = 0; i < 12; ++i) a[i / 4][i % 4] = to_bfloat16(halves[i % 4]).bits;
-  for (std::size_t i = 0; i < 20; ++i)
-    b[i / 10][i % 10] = to_bfloat16(static_cast<float>(i)).bits;
+  for (std::size_t i = 0; i < 20; ++i) b[i / 10][i % 10] = to_bfloat16(static_cast<float>(i)).bits;
   float products[3][5];
   software_tiles::zero<0>();
   software_tiles::load<1>(a, sizeof a[0]);

@@ -1,7 +1,8 @@
 // Matrix products of every ISA against the scalar ones, on bytes of the fuzzer's choice.
 //
-// Input: type, outputs, inputs in blocks, rows, magnitude of the activations (one byte each); the rest,
-// repeated as often as needed, is weights and then activations. Scales that are not finite are made so.
+// Input: type, outputs, inputs in blocks, rows, magnitude of the activations (one byte each); the
+// rest, repeated as often as needed, is weights and then activations. Scales that are not finite
+// are made so.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -41,16 +42,23 @@ std::vector<std::size_t> halves_of(tensor_type type) {
     case q4_1:
     case q5_1:
     case q4_k:
-    case q5_k: return {0, 2};
-    case q2_k: return {80, 82};
-    case q3_k: return {108};
-    case q6_k: return {208};
-    case f32: return {2};  // the upper half: bits 8 to 15 of it are sign and exponent
-    default: return {0};
+    case q5_k:
+      return {0, 2};
+    case q2_k:
+      return {80, 82};
+    case q3_k:
+      return {108};
+    case q6_k:
+      return {208};
+    case f32:
+      return {2};  // the upper half: bits 8 to 15 of it are sign and exponent
+    default:
+      return {0};
   }
 }
 
-/// Clears an exponent bit where all are set, and where a float is too large to be multiplied 10^4 times.
+/// Clears an exponent bit where all are set, and where a float is too large to be multiplied 10^4
+/// times.
 void make_finite(tensor_type type, std::byte* block) {
   for (const std::size_t at : halves_of(type)) {
     const std::byte exponent{type == tensor_type::f32 || type == tensor_type::bf16
@@ -80,10 +88,12 @@ void check(const kernel_table& table, const char* what, const std::vector<float>
            std::size_t num_rows, double relative) {
   const auto far = first_deviation(actual, expected, m, x, num_rows, relative);
   if (!far) return;
-  std::fprintf(stderr, "%s, %s product of %s, %zu outputs, %zu inputs, %zu rows: row %zu output %zu "
+  std::fprintf(stderr,
+               "%s, %s product of %s, %zu outputs, %zu inputs, %zu rows: row %zu output %zu "
                "is %.9g instead of %.9g, bound %.3g\n",
                std::string(table.name).c_str(), what, std::string(traits_of(m.type).name).c_str(),
-               m.rows, m.cols, num_rows, far->row, far->output, far->actual, far->expected, far->bound);
+               m.rows, m.cols, num_rows, far->row, far->output, far->actual, far->expected,
+               far->bound);
   std::abort();
 }
 
@@ -96,7 +106,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const tensor_type_traits& traits = types[data[0] % types.size()];
   const std::size_t outputs = 1 + data[1] % 40;
   const std::size_t blocks = 1 + data[2] % (traits.block_values == 256 ? 3 : 20);
-  const std::size_t cols = traits.block_values == 1 ? 1 + data[2] * 3u : blocks * traits.block_values;
+  const std::size_t cols =
+      traits.block_values == 1 ? 1 + data[2] * 3u : blocks * traits.block_values;
   const std::size_t num_rows = 1 + data[3] % 36;
   const float magnitude = std::ldexp(1.0f, data[4] % 120 - 80);  // 2^-80 .. 2^39
   byte_source source({data + 5, size - 5});
@@ -121,10 +132,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     kernels.wide_rows.fill(0);
     kernel_table always = *table;
     always.matmul = &kernels;
-    if (kernels.long_product[static_cast<std::size_t>(m.type)] != nullptr) check_int8(always, "long");
+    if (kernels.long_product[static_cast<std::size_t>(m.type)] != nullptr)
+      check_int8(always, "long");
     if (has_wide(*table, m.type))
-      check(*table, "wide", product({&always, &threads}, *packed, x, num_rows), exact, m, x, num_rows,
-            wide_rounding(cols));
+      check(*table, "wide", product({&always, &threads}, *packed, x, num_rows), exact, m, x,
+            num_rows, wide_rounding(cols));
   }
   return 0;
 }

@@ -1,6 +1,7 @@
 // Runs a fuzz target over files and folders of files: what g++ has in place of libFuzzer. With
-// -max_total_time=SECONDS it goes on with mutations of these files, without feedback from the program;
-// -seed=N makes another sequence of them. An input that ends the process is left in `finding`.
+// -max_total_time=SECONDS it goes on with mutations of these files, without feedback from the
+// program; -seed=N makes another sequence of them. An input that ends the process is left in
+// `finding`.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -64,20 +65,30 @@ bytes mutate(const std::vector<bytes>& corpus, std::mt19937_64& random) {
     const std::size_t at = below(input.size());
     const auto here = input.begin() + static_cast<std::ptrdiff_t>(at);
     switch (input.empty() ? 0 : below(6)) {
-      case 0: input.insert(here, byte()); break;
-      case 1: input.erase(here); break;
-      case 2: *here = byte(); break;
-      case 3: *here = static_cast<std::uint8_t>(*here ^ (1u << below(8))); break;
+      case 0:
+        input.insert(here, byte());
+        break;
+      case 1:
+        input.erase(here);
+        break;
+      case 2:
+        *here = byte();
+        break;
+      case 3:
+        *here = static_cast<std::uint8_t>(*here ^ (1u << below(8)));
+        break;
       case 4: {  // a run of one extreme value
         constexpr std::uint8_t extremes[] = {0x00, 0xff, 0x7f, 0x80};
-        const auto length = static_cast<std::ptrdiff_t>(below(std::min<std::size_t>(64, input.size() - at)));
+        const auto length =
+            static_cast<std::ptrdiff_t>(below(std::min<std::size_t>(64, input.size() - at)));
         std::fill(here, here + length, extremes[below(4)]);
         break;
       }
       default: {  // the rest of another entry
         const bytes& other = corpus[below(corpus.size())];
         input.resize(at);
-        input.insert(input.end(), other.begin() + static_cast<std::ptrdiff_t>(std::min(at, other.size())),
+        input.insert(input.end(),
+                     other.begin() + static_cast<std::ptrdiff_t>(std::min(at, other.size())),
                      other.end());
       }
     }
@@ -96,7 +107,8 @@ std::size_t run_mutations(const std::vector<bytes>& corpus, std::uint64_t seed, 
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, keep_finding);
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+    std::signal(signal, keep_finding);
   bool all_read = true;
   double seconds = 0.0;
   std::uint64_t seed = 1;

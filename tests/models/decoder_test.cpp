@@ -25,7 +25,8 @@ golden read_golden(const std::string& name) {
   std::ifstream in(std::string(QUIRE_SOURCE_DIR "/tests/golden/tiny_") + name + ".json");
   const auto json = nlohmann::json::parse(in);
   golden out;
-  for (const auto& token : json["tokens"]) out.tokens.push_back(token_id{token.get<std::uint32_t>()});
+  for (const auto& token : json["tokens"])
+    out.tokens.push_back(token_id{token.get<std::uint32_t>()});
   out.rows = json["rows"].get<std::vector<std::uint32_t>>();
   out.logits = json["logits"].get<std::vector<std::vector<double>>>();
   return out;
@@ -62,8 +63,9 @@ struct fixture {
     std::vector<std::uint32_t> wanted;
     for (const std::uint32_t row : g.rows)
       if (row >= from && row < to) wanted.push_back(row - from);
-    const auto hidden = model->forward(
-        {std::span(g.tokens).subspan(from, to - from), {&sequence, 1}, wanted}, pool->data(), layout);
+    const auto hidden =
+        model->forward({std::span(g.tokens).subspan(from, to - from), {&sequence, 1}, wanted},
+                       pool->data(), layout);
     std::vector<float> flat(wanted.size() * config.vocabulary);
     if (!wanted.empty()) model->project(hidden, wanted.size(), flat);
     std::vector<std::vector<float>> out;
@@ -114,15 +116,16 @@ TEST_CASE("chunked prefill and single steps give the logits of one shot", "[mode
     const golden g = read_golden(name);
     fixture f(name, runnable_kernels().front(), kv_type::f32);
     std::vector<std::vector<float>> all;
-    for (const auto& [from, to] : {std::pair{0u, 5u}, {5u, 17u}, {17u, 36u}, {36u, 37u}, {37u, 38u},
-                                   {38u, 39u}, {39u, 40u}})
+    for (const auto& [from, to] :
+         {std::pair{0u, 5u}, {5u, 17u}, {17u, 36u}, {36u, 37u}, {37u, 38u}, {38u, 39u}, {39u, 40u}})
       for (auto& row : f.run(g, from, to)) all.push_back(std::move(row));
     INFO(name);
     CHECK(largest_difference(all, g.logits) < f32_tolerance);
   }
 }
 
-TEST_CASE("threads that share weights and threads that take rows get the same logits", "[models][isa]") {
+TEST_CASE("threads that share weights and threads that take rows get the same logits",
+          "[models][isa]") {
   // 40 rows: one and two threads take blocks of rows, seven have too few for that.
   for (const std::string name : {"llama", "gemma3"}) {
     const golden g = read_golden(name);

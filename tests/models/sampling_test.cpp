@@ -166,6 +166,6 @@ TEST_CASE("random_unit is uniform", "[models]") {
     mean += u / n;
     square += u * u / n;
   }
-  CHECK(mean == Approx(0.5).margin(0.004));                 // 4 sigma: 4 / sqrt(12 n)
+  CHECK(mean == Approx(0.5).margin(0.004));  // 4 sigma: 4 / sqrt(12 n)
   CHECK(square - mean * mean == Approx(1.0 / 12).margin(0.002));
 }

@@ -1,4 +1,5 @@
-// Counts the barriers of a step on the default model: on small models each costs as much as a product.
+// Counts the barriers of a step on the default model: on small models each costs as much as a
+// product.
 #include <iostream>
 #include <numeric>
 
@@ -22,12 +23,13 @@ TEST_CASE("a layer has few barriers", "[model]") {
   const auto weights = load_weights(context, file, config).value();
   const auto layers = static_cast<std::uint32_t>(config.layers.size());
   const auto layout =
-      kv_layout::make(layers, config.kv_heads, config.head_dim, 16, kv_type::q8, kv_type::q8).value();
+      kv_layout::make(layers, config.kv_heads, config.head_dim, 16, kv_type::q8, kv_type::q8)
+          .value();
   auto pool = page_pool::make(layout, 1024).value();
   decoder model(context, config, weights);
-  // Few rows share the weights: each group of products and attention is a region, and what lies between
-  // where it is worth several threads. Of many rows each thread takes its own: attention is one region, all
-  // the rest another.
+  // Few rows share the weights: each group of products and attention is a region, and what lies
+  // between where it is worth several threads. Of many rows each thread takes its own: attention is
+  // one region, all the rest another.
   const struct {
     std::uint32_t sequences, stored, added;
     double most_per_layer;

@@ -390,8 +390,8 @@ TEST_CASE("requests damaged at random do no harm", "[server][e2e]") {
 }
 
 TEST_CASE("admin routes take the key of the file and nothing else", "[server][e2e]") {
-  const auto file = std::filesystem::temp_directory_path() /
-                    ("quire_admin_key_" + std::to_string(::getpid()));
+  const auto file =
+      std::filesystem::temp_directory_path() / ("quire_admin_key_" + std::to_string(::getpid()));
   std::ofstream(file) << "  secret-1\n";
   server_options options;
   options.admin_key_file = file.string();
@@ -408,8 +408,8 @@ TEST_CASE("admin routes take the key of the file and nothing else", "[server][e2
   CHECK(status_with("Authorization: Bearer secret-1\r\n") == 200);
   CHECK(status_with("authorization: bearer secret-1\r\n") == 200);
   f.engine.defect = "page 3 is neither used nor free";
-  const auto broken = client.request("POST", "/v1/engine/check", "",
-                                     "Authorization: Bearer secret-1\r\n");
+  const auto broken =
+      client.request("POST", "/v1/engine/check", "", "Authorization: Bearer secret-1\r\n");
   CHECK(broken.json() == json{{"ok", false}, {"defect", "page 3 is neither used nor free"}});
   std::filesystem::remove(file);
 }
@@ -417,8 +417,7 @@ TEST_CASE("admin routes take the key of the file and nothing else", "[server][e2
 TEST_CASE("admin routes are closed without a key, and a bad key file is refused", "[server][e2e]") {
   fixture f(say({}));
   http_client client(f.port());
-  const auto answer = client.request("POST", "/v1/engine/check", "",
-                                     "Authorization: Bearer \r\n");
+  const auto answer = client.request("POST", "/v1/engine/check", "", "Authorization: Bearer \r\n");
   CHECK(answer.status == 403);
   CHECK(answer.json()["error"]["type"] == "permission_error");
   server_options options;

@@ -50,7 +50,8 @@ class recording_listener final : public generation_listener {
   /// Waits for the first delta; false after a minute.
   bool wait_for_delta() {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::minutes(1), [this] { return deltas > 0 || done(); });
+    return changed_.wait_for(lock, std::chrono::minutes(1),
+                             [this] { return deltas > 0 || done(); });
   }
   bool ended() {
     const std::scoped_lock lock(mutex_);

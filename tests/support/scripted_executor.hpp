@@ -1,7 +1,7 @@
-// A model for tests whose memory is the page table: it stores token ids in (page, slot) where a real
-// model stores keys and values, reads all of a sequence back through its table, and picks the next
-// token by hashing what it read. A page that was shared, moved, freed or copied wrongly shows up as
-// wrong text, and `expected_text` says by plain arithmetic what is right.
+// A model for tests whose memory is the page table: it stores token ids in (page, slot) where a
+// real model stores keys and values, reads all of a sequence back through its table, and picks the
+// next token by hashing what it read. A page that was shared, moved, freed or copied wrongly shows
+// up as wrong text, and `expected_text` says by plain arithmetic what is right.
 #pragma once
 
 #include <functional>
@@ -82,8 +82,7 @@ class scripted_executor final : public step_executor {
       const auto& copy = parked_.at(order.id);
       for (std::size_t p = 0; p < order.pages.size(); ++p)
         for (std::uint32_t i = 0; i < page_tokens_; ++i)
-          slots_.at(slot(order.pages[p], i)) =
-              copy.at((order.first_page + p) * page_tokens_ + i);
+          slots_.at(slot(order.pages[p], i)) = copy.at((order.first_page + p) * page_tokens_ + i);
     }
     return failed;
   }
