@@ -44,6 +44,9 @@ result<std::unique_ptr<cache_accounts>> make_accounts(const engine_options& opti
   return cache_accounts::make(given.num_pages, given.layout.page_tokens, chosen);
 }
 
+// More than planning and leasing the next step takes.
+constexpr std::chrono::microseconds awake_after_step{150};
+
 }  // namespace
 
 actor_config::actor_config(const actors_options& options) {
@@ -64,8 +67,10 @@ result<actor_set> spawn_actors(caf::actor_system& system, const engine_options& 
   if (!accounts) return tl::unexpected(accounts.error());
   actor_set set;
   auto executor = std::shared_ptr<step_executor>(std::move(given.executor));
-  set.runner = how.detached ? system.spawn<caf::detached>(model_runner, std::move(executor))
-                            : system.spawn(model_runner, std::move(executor));
+  set.runner =
+      how.detached
+          ? system.spawn<caf::detached>(model_runner, std::move(executor), awake_after_step)
+          : system.spawn(model_runner, std::move(executor), std::chrono::microseconds{0});
   set.manager = system.spawn(
       cache_manager, std::make_shared<std::unique_ptr<cache_accounts>>(std::move(*accounts)));
   set.batcher = system.spawn(batcher, set.manager, set.runner, given.vocabulary, options.scheduler);

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <chrono>
 #include <exception>
+#include <thread>
 
 namespace quire {
 
@@ -33,13 +34,22 @@ result<step_result> compute(step_executor& executor, const step_plan& plan) {
   }
 }
 
+// Waits for a message. Gives the core away, if somebody wants it.
+void stay_awake(model_runner_actor::stateful_pointer<model_runner_state> self,
+                std::chrono::microseconds most) {
+  if (most.count() == 0) return;
+  const auto until = std::chrono::steady_clock::now() + most;
+  while (self->mailbox().empty() && std::chrono::steady_clock::now() < until)
+    std::this_thread::yield();
+}
+
 }  // namespace
 
 model_runner_actor::behavior_type model_runner(
     model_runner_actor::stateful_pointer<model_runner_state> self,
-    std::shared_ptr<step_executor> executor) {
+    std::shared_ptr<step_executor> executor, std::chrono::microseconds awake) {
   self->state.executor = std::move(executor);
-  return {[self](const run_step& asked) {
+  return {[self, awake](const run_step& asked) {
     auto& computes = *self->state.executor;
     const auto begin = std::chrono::steady_clock::now();
     auto failed = exchange(computes, asked.plan->exchange);
@@ -52,6 +62,7 @@ model_runner_actor::behavior_type model_runner(
     if (!outcome->computed)
       spdlog::error("step {} failed: {}", asked.plan->step, outcome->computed.error().message);
     self->send(asked.answer_to, step_done(std::move(outcome)));
+    stay_awake(self, awake);
   }};
 }
 

@@ -3,6 +3,7 @@
 
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
+#include <chrono>
 
 #include "actors/protocol.hpp"
 
@@ -16,9 +17,11 @@ struct model_runner_state {
   static constexpr const char* name = "model-runner";
 };
 
-/// To be spawned detached: a step takes the thread for milliseconds.
+/// To be spawned detached: a step takes the thread for milliseconds. After a step it stays awake
+/// for as long as `awake`: the next one follows after a few messages, in less time than it takes to
+/// sleep and be woken.
 model_runner_actor::behavior_type model_runner(
     model_runner_actor::stateful_pointer<model_runner_state> self,
-    std::shared_ptr<step_executor> executor);
+    std::shared_ptr<step_executor> executor, std::chrono::microseconds awake);
 
 }  // namespace quire
