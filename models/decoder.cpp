@@ -127,15 +127,12 @@ void decoder::cut_rows() {
   for (const layer_weights& w : weights_->layers)
     for (const packed_matrix* matrix : w.matrices())
       if (dequantizes_first(context_, *matrix, num_rows_)) return;
-  // The same number of rows for each thread, cut to whole groups of the kernels as far as they go.
-  // What all threads have comes before what is left of each.
+  // The same number of rows for each thread, in the order in which an arena deals them out, cut to
+  // whole groups of the kernels as far as they go.
   const auto share = [&](std::size_t thread) { return thread * num_rows_ / threads; };
-  for (std::size_t done = 0; done < share(1) + 1; done += rows.most)
-    for (std::size_t thread = 0; thread < threads; ++thread) {
-      const std::size_t first = share(thread) + done;
-      const std::size_t end = share(thread + 1);
-      if (first < end) blocks_.push_back({first, std::min(rows.most, end - first)});
-    }
+  for (std::size_t thread = 0; thread < threads; ++thread)
+    for (std::size_t first = share(thread); first < share(thread + 1); first += rows.most)
+      blocks_.push_back({first, std::min(rows.most, share(thread + 1) - first)});
 }
 
 template <class Body>
