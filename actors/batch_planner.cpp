@@ -165,9 +165,12 @@ std::vector<batch_planner::part> batch_planner::plan(const step_limits& limits) 
   for (std::size_t i = 0; i < decodes; ++i)
     parts.push_back({decoding_[(next_turn_ + i) % decoding_.size()], 1, true});
   if (decodes < decoding_.size()) next_turn_ = (next_turn_ + decodes) % decoding_.size();
-  const std::uint32_t budget =
-      decodes == 0 ? limits.step_tokens
-                   : std::min(limits.step_tokens, limits.step_tokens_beside_decodes);
+  std::uint32_t budget = limits.step_tokens;
+  if (decodes != 0) {
+    budget = std::min(budget, limits.step_tokens_beside_decodes);
+    const auto over = static_cast<std::uint32_t>((decodes + budget) % whole_rows);
+    if (budget >= least_chunk + over) budget -= over;
+  }
   if (decodes < limits.max_streams) plan_prompts(budget, limits.max_streams - decodes, parts);
   return parts;
 }

@@ -80,6 +80,9 @@ class batch_planner {
   /// No chunk is smaller than this unless the prompt ends or the step's budget is smaller: smaller
   /// ones waste the matrix kernels.
   static constexpr std::uint32_t least_chunk = 32;
+  /// Beside decodes a step's rows are a multiple of this if prompts can spare the rest: kernels
+  /// take 16 rows at a time, of which each of two threads or more has its own.
+  static constexpr std::uint32_t whole_rows = 32;
 
   explicit batch_planner(std::chrono::milliseconds aging) : aging_(aging) {}
 

@@ -33,7 +33,7 @@ TEST_CASE("decodes come first and do not count against the prompt budget", "[act
   REQUIRE(parts.size() == 2);
   CHECK(parts[0].decode);
   CHECK(parts[0].sequence == seq(1));
-  CHECK(parts[1].tokens == 512);
+  CHECK(parts[1].tokens == 511);  // 512 rows with the decode
 }
 
 TEST_CASE("a long prompt leaves room for short ones", "[actors]") {
@@ -90,7 +90,24 @@ TEST_CASE("prompts get the smaller budget while somebody decodes", "[actors]") {
   CHECK(prompt_tokens(planner.plan({8, 512, 64})) == 512);
   planner.add(seq(2), 1, 0, start);
   planner.advance(seq(2), 1);
-  CHECK(prompt_tokens(planner.plan({8, 512, 64})) == 64);
+  CHECK(prompt_tokens(planner.plan({8, 512, 40})) == 40);
+}
+
+TEST_CASE("beside decodes a step has whole groups of rows where prompts can spare the rest",
+          "[actors]") {
+  batch_planner planner(2000ms);
+  planner.add(seq(1), 1000, 0, start);
+  for (std::uint64_t i = 2; i <= 21; ++i) {
+    planner.add(seq(i), 1, 0, start);
+    planner.advance(seq(i), 1);
+  }
+  CHECK(prompt_tokens(planner.plan({64, 512, 100})) == 96 - 20);
+  CHECK(prompt_tokens(planner.plan({64, 512, 76})) == 96 - 20);
+  CHECK(prompt_tokens(planner.plan({64, 512, 50})) == 64 - 20);
+  CHECK(prompt_tokens(planner.plan({64, 512, 44})) == 64 - 20);
+  // Less would not be worth computing.
+  CHECK(prompt_tokens(planner.plan({64, 512, 43})) == 43);
+  CHECK(prompt_tokens(planner.plan({64, 512, 32})) == 32);
 }
 
 TEST_CASE("every plan keeps its limits, repeats nobody and always advances", "[actors]") {
