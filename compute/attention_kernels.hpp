@@ -63,15 +63,19 @@ struct packed_keys {
   float* scales = nullptr;        ///< (padded_dim / 32, packed_block)
 };
 
-/// A block of values, ready for sums over 4 keys at a time: value ~ code * factor * unit.
+/// A block of values, ready for sums over 2 keys at a time: value ~ code * factor * unit.
 struct packed_values {
-  std::int8_t* codes = nullptr;  ///< (padded_dim / 32, packed_block / 4, 32, 4)
-  float* factors = nullptr;      ///< (padded_dim / 32, packed_block): the scales, the largest 255
-  float* units = nullptr;        ///< (padded_dim / 32)
+  std::int16_t* codes =
+      nullptr;  ///< (padded_dim / 32, packed_block / 2, 32, 2), keys in kernel order
+  std::int32_t* starts = nullptr;  ///< (padded_dim): 2^15 times the sums of the codes
+  float* factors =
+      nullptr;             ///< (padded_dim / 32, packed_block): the scales, the largest 2^16 - 256
+  float* units = nullptr;  ///< (padded_dim / 32)
 };
 
 /// Integer products of quantized rows. A key's scores depend on that key and the query alone;
-/// values share a unit per block, so a sum depends, within rounding, on which keys are packed.
+/// values share a unit per block, so a sum depends, within rounding to 16 bits, on which keys are
+/// packed.
 struct packed_kernels {
   /// Per type of keys; null where there are none.
   std::array<void (*)(const float* q, std::size_t num_rows, std::size_t dim,
@@ -108,18 +112,11 @@ struct packed_kernels {
   void (*dot)(const packed_queries& q, std::size_t first, std::size_t num_rows,
               const packed_keys& keys, std::size_t dim, std::size_t columns,
               float* scores) noexcept;
-  /// As softmax_rows below, but a row's weights are in units of the largest of them: shares[r] is
-  /// what one is worth, relative to the row's largest so far.
-  void (*softmax_rows)(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
-                       const std::uint32_t* low, const std::uint32_t* high, float* max, float* sum,
-                       float* factors, float* shares) noexcept;
-  /// out (num_rows, dim) = out * factors[row] + shares[row] * weights v over `columns` keys, for
-  /// what softmax_rows has left; weights are in [0, 1], packed_block apart. A row's weights, times
-  /// scales, are rounded to 2^-17 of their largest, or to 1/510 of it where shares[row] is below
-  /// sums[row] / 8.
-  void (*weigh)(const float* weights, const float* factors, const float* shares, const float* sums,
-                std::size_t num_rows, const packed_values& values, std::size_t dim,
-                std::size_t columns, float* out) noexcept;
+  /// out (num_rows, dim) = out * factors[row] + weights v over `columns` keys; weights are in [0,
+  /// 1], packed_block apart.
+  void (*weigh)(const float* weights, const float* factors, std::size_t num_rows,
+                const packed_values& values, std::size_t dim, std::size_t columns,
+                float* out) noexcept;
 };
 
 /// Kernels of one ISA. Arrays are indexed by kv_type. Row bytes need no alignment.

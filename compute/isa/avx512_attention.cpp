@@ -42,7 +42,6 @@ constinit const packed_kernels avx512_packed{
     .scores = {nullptr, nullptr, score_quantized<kv_type::q8>, score_quantized<kv_type::q4>},
     .weigh_rows = {nullptr, nullptr, weigh_quantized<kv_type::q8>, weigh_quantized<kv_type::q4>},
     .dot = dot_packed,
-    .softmax_rows = softmax_rows_apart,
     .weigh = weigh_packed,
 };
 

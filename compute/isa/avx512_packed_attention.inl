@@ -3,8 +3,8 @@
 //
 // Keys: 4 values of 16 keys per register, so that a query's 4 values, broadcast, meet 16 keys at once
 // and sums need no reduction. Codes are made unsigned by a bias, which the start of a sum takes back.
-// Values: 4 keys of 16 dims per register, as signed bytes; a weight times a value's scale becomes an
-// unsigned byte in units of the row and block, or two where the block matters much to the row.
+// Values: 2 keys of 16 dims per register, as 16 bits; a weight times a value's scale becomes 16 bits in
+// units of the block. Those are made signed by a bias, which the start of a sum takes back.
 
 template <kv_type Type>
 constexpr int code_bias = Type == kv_type::q8 ? 128 : 8;
@@ -13,6 +13,11 @@ constexpr int code_bias = Type == kv_type::q8 ? 128 : 8;
 // sum of its own intrinsic from register to register, which takes a third of the loops below.
 QUIRE_INLINE void add_products(__m512i& sum, __m512i is_unsigned, __m512i is_signed) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(is_unsigned), "v"(is_signed));
+}
+
+// sum += the products of 2 values of 16 bits per lane, likewise.
+QUIRE_INLINE void add_pairs(__m512i& sum, __m512i a, __m512i b) {
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
 }
 
 // g++ 12 would rather load a value again for each of its uses.
@@ -26,6 +31,9 @@ QUIRE_INLINE __m512i broadcast_four(const void* bytes) {
 
 // Keys that are rearranged at a time.
 constexpr std::size_t pack_group = 16;
+
+// Values of 16 bits that two keys have in a block.
+constexpr std::size_t pair_values = 2 * kv_block_values;
 
 template <kv_type Type>
 void pack_queries(const float* q, std::size_t num_rows, std::size_t dim,
@@ -280,71 +288,72 @@ inline void dot_packed(const packed_queries& q, std::size_t first, std::size_t n
   if (num_rows - r == 1) dot_rows<1>(q, first + r, keys, dim, columns, scores + r * packed_block);
 }
 
-// The codes of 4 keys, 4 values of 16 dims per register, from block b on.
-template <kv_type Type, bool Two>
-QUIRE_INLINE void codes_by_four(const std::byte* codes, const std::size_t* offsets,
-                                __m512i (&out)[4]) {
-  // Lane i of 16 bytes gets dims 4 i to 4 i + 3 of each 16, so that interleaving leaves dims in order.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  __m512i key[4];
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < 4; ++i) {
-    key[i] = _mm512_permutexvar_epi32(order, load_codes<Type>(codes + offsets[i], Two));
-    if constexpr (Type == kv_type::q4) key[i] = _mm512_sub_epi8(key[i], _mm512_set1_epi8(8));
-  }
-  const __m512i low_a = _mm512_unpacklo_epi8(key[0], key[1]);
-  const __m512i low_b = _mm512_unpacklo_epi8(key[2], key[3]);
-  const __m512i high_a = _mm512_unpackhi_epi8(key[0], key[1]);
-  const __m512i high_b = _mm512_unpackhi_epi8(key[2], key[3]);
-  out[0] = _mm512_unpacklo_epi16(low_a, low_b);
-  out[1] = _mm512_unpackhi_epi16(low_a, low_b);
-  out[2] = _mm512_unpacklo_epi16(high_a, high_b);
-  out[3] = _mm512_unpackhi_epi16(high_a, high_b);
-}
-
-// Bytes that 4 keys have in a block.
-constexpr std::size_t four_keys = 4 * kv_block_values;
-
-// Packs blocks b and b + 1, or b alone, of 16 keys.
-template <kv_type Type, bool Two>
-QUIRE_INLINE void pack_value_blocks(const std::byte* pages, const row_offsets& offsets,
-                                    std::size_t blocks, std::size_t b, std::size_t first,
-                                    const packed_values& out) {
-  constexpr std::size_t parts = Two ? 2 : 1;
-  vec scales[2];
-  load_scales(pages, offsets, b, scales);
-#pragma GCC unroll 2
-  for (std::size_t j = 0; j < parts; ++j)
-    store(out.factors + (b + j) * packed_block + first, scales[j]);
-  const std::byte* from = pages + blocks * scale_bytes + b * block_bytes<Type>;
-  std::int8_t* to = out.codes + (b * packed_block + first) * kv_block_values;
-#pragma GCC unroll 4
-  for (std::size_t i = 0; i < pack_group; i += 4) {
-    __m512i codes[4];
-    codes_by_four<Type, Two>(from, offsets.at + i, codes);
-#pragma GCC unroll 4
-    for (std::size_t j = 0; j < 2 * parts; ++j)
-      _mm512_store_si512(to + j / 2 * kv_block_values * packed_block + i / 4 * four_keys + j % 2 * 64,
-                         codes[j]);
-  }
-}
-
-// Most steps of a byte.
-constexpr float byte_steps = 255.0f;
-
 // Scales to factors and a unit, per block.
 QUIRE_INLINE void finish_scales(const packed_values& out, std::size_t blocks, std::size_t columns) {
+  constexpr float most_steps = 65280.0f;  // 2^16 - 256: rounding cannot carry out of two bytes
   for (std::size_t b = 0; b < blocks; ++b) {
     float* factors = out.factors + b * packed_block;
     vec largest = zero();
     for (std::size_t i = 0; i < columns; i += width) largest = max(largest, load(factors + i));
     const float most = reduce_max(largest);
     const bool empty = !(most > 0.0f);
-    out.units[b] = empty ? 0.0f : most / byte_steps;
+    out.units[b] = empty ? 0.0f : most * (1.0f / most_steps);
     // Divided first: a product of scales and steps could overflow.
     for (std::size_t i = 0; i < columns; i += width)
-      store(factors + i, empty ? zero() : mul(div(load(factors + i), set1(most)), set1(byte_steps)));
+      store(factors + i, empty ? zero() : mul(div(load(factors + i), set1(most)), set1(most_steps)));
   }
+}
+
+// The order of a half block's 16 pairs of keys, which is what packing 32 weights to 16 bits leaves.
+constexpr std::size_t first_of_pair(std::size_t i) { return i / 4 * 4 + i % 2 * 2 + i / 2 % 2 * 16; }
+
+// The codes of two keys, in pairs of 16 bits: every result holds 16 dims, from block b on.
+template <kv_type Type, bool Two>
+QUIRE_INLINE void paired_codes(const std::byte* first, const std::byte* second, __m512i (&out)[4]) {
+  // Of each 16 bytes the lower 8 belong to the first block, the upper to the second.
+  const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m512i a = _mm512_permutexvar_epi64(order, load_codes<Type>(first, Two));
+  const __m512i b = _mm512_permutexvar_epi64(order, load_codes<Type>(second, Two));
+  __m512i low = _mm512_unpacklo_epi8(a, b);
+  __m512i high = _mm512_unpackhi_epi8(a, b);
+  if constexpr (Type == kv_type::q4) {
+    low = _mm512_sub_epi8(low, _mm512_set1_epi8(8));
+    high = _mm512_sub_epi8(high, _mm512_set1_epi8(8));
+  }
+  out[0] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(low));
+  out[1] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(low, 1));
+  out[2] = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(high));
+  out[3] = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(high, 1));
+}
+
+// Packs blocks b and b + 1, or b alone, of 32 keys, and adds up their codes.
+template <kv_type Type, bool Two>
+QUIRE_INLINE void pack_value_blocks(const std::byte* pages, const row_offsets (&offsets)[2],
+                                    std::size_t blocks, std::size_t b, std::size_t half,
+                                    const packed_values& out) {
+  constexpr std::size_t parts = Two ? 2 : 1;
+  const std::byte* from = pages + blocks * scale_bytes + b * block_bytes<Type>;
+  std::int16_t* to = out.codes + b * kv_block_values * packed_block + half * pair_values * pack_group;
+  std::int32_t* totals = out.starts + b * kv_block_values;
+  __m512i sums[2 * parts];
+#pragma GCC unroll 4
+  for (std::size_t j = 0; j < 2 * parts; ++j) sums[j] = _mm512_load_si512(totals + j * width);
+#pragma GCC unroll 16
+  for (std::size_t i = 0; i < pack_group; ++i) {
+    const std::size_t k = first_of_pair(i);
+    __m512i codes[4];
+    paired_codes<Type, Two>(from + offsets[k / pack_group].at[k % pack_group],
+                            from + offsets[k / pack_group].at[k % pack_group + 1], codes);
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < 2 * parts; ++j) {
+      add_pairs(sums[j], codes[j], _mm512_set1_epi16(1));
+      _mm512_store_si512(to + (j / 2) * kv_block_values * packed_block + i * pair_values +
+                             j % 2 * 32,
+                         codes[j]);
+    }
+  }
+#pragma GCC unroll 4
+  for (std::size_t j = 0; j < 2 * parts; ++j) _mm512_store_si512(totals + j * width, sums[j]);
 }
 
 template <kv_type Type>
@@ -354,152 +363,111 @@ void pack_values(const paged_rows& rows, std::size_t begin, std::size_t end,
   const std::size_t blocks = blocks_of(rows.head_dim);
   const std::size_t block = begin / packed_block * packed_block;
   const std::size_t columns = (end - block + pack_group - 1) / pack_group * pack_group;
-  for (std::size_t first = 0; first < packed_block; first += pack_group) {
-    fetch_share(fetch, num_fetch, first / pack_group);
-    if (first >= columns) continue;
-    const row_offsets offsets =
-        offsets_of(rows, block + first, begin, end, rows.offset_v, rows.row_bytes_v);
+  for (std::size_t d = 0; d < blocks * kv_block_values; d += width)
+    _mm512_store_si512(out.starts + d, _mm512_setzero_si512());
+  for (std::size_t half = 0; half < 2; ++half) {
+    row_offsets offsets[2];
+    for (std::size_t i = 0; i < 2; ++i) {
+      const std::size_t first = (2 * half + i) * pack_group;
+      fetch_share(fetch, num_fetch, 2 * half + i);
+      if (first >= columns && i == 0) break;
+      // Beyond the columns weights are zeros: any codes will do.
+      offsets[i] = offsets_of(rows, block + first, begin, end, rows.offset_v, rows.row_bytes_v);
+      for (std::size_t b = 0; b < blocks; b += 2) {
+        vec scales[2];
+        load_scales(rows.pages, offsets[i], b, scales);
+        store(out.factors + b * packed_block + first, scales[0]);
+        if (b + 1 < blocks) store(out.factors + (b + 1) * packed_block + first, scales[1]);
+      }
+    }
+    if (2 * half * pack_group >= columns) continue;
     std::size_t b = 0;
     for (; b + 2 <= blocks; b += 2)
-      pack_value_blocks<Type, true>(rows.pages, offsets, blocks, b, first, out);
-    if (b < blocks) pack_value_blocks<Type, false>(rows.pages, offsets, blocks, b, first, out);
+      pack_value_blocks<Type, true>(rows.pages, offsets, blocks, b, half, out);
+    if (b < blocks) pack_value_blocks<Type, false>(rows.pages, offsets, blocks, b, half, out);
+  }
+  for (std::size_t d = 0; d < blocks * kv_block_values; d += width) {
+    const __m512i total = _mm512_load_si512(out.starts + d);
+    _mm512_store_si512(out.starts + d, _mm512_slli_epi32(total, 15));
   }
   finish_scales(out, blocks, columns);
 }
 
-// A row has its weights in two bytes when their largest is more than this part of the sum of all so far. One
-// byte rounds to 1/510 of the largest: to 1/4080 of the sum, which is less than values lose in the store.
-constexpr float two_byte_share = 1.0f / 8.0f;
-
-// 64 steps of 0 to 255, of 4 keys in each 4 bytes: in the order that packing leaves.
-QUIRE_INLINE void store_steps(const __m512i (&steps)[4], std::uint8_t* out) {
-  _mm512_store_si512(out, _mm512_packus_epi16(_mm512_packs_epi32(steps[0], steps[1]),
-                                              _mm512_packs_epi32(steps[2], steps[3])));
-}
-
-// Where the steps of keys 4 i to 4 i + 3 are.
-constexpr std::size_t steps_at(std::size_t i) { return 4 * (i % 4 * 4 + i / 4); }
-
-// The weights of a row in units of the row and block: in one byte, or the higher and the lower of two.
-template <std::size_t Bytes, bool Whole>
+// 64 weights of a row in units of the block less 2^15, as 16 bits in pairs.
+template <bool Whole>
 QUIRE_INLINE void round_weights(const float* weights, const float* factors, std::size_t columns,
-                                std::uint8_t (&out)[Bytes][packed_block]) {
+                                std::int16_t* out) {
   __m512i steps[4];
 #pragma GCC unroll 4
-  for (std::size_t j = 0; j < 4; ++j) {
-    steps[j] = _mm512_setzero_si512();
-    if (!Whole && j * width >= columns) continue;
-    const vec exact = mul(load(weights + j * width), load(factors + j * width));
-    steps[j] = _mm512_cvtps_epi32(Bytes == 1 ? exact : mul(exact, set1(256.0f)));
-  }
-  if constexpr (Bytes == 2) {
-    __m512i low[4];
-#pragma GCC unroll 4
-    for (std::size_t j = 0; j < 4; ++j) {
-      low[j] = _mm512_and_si512(steps[j], _mm512_set1_epi32(255));
-      steps[j] = _mm512_srli_epi32(steps[j], 8);
-    }
-    store_steps(low, out[1]);
-  }
-  store_steps(steps, out[0]);
+  for (std::size_t j = 0; j < 4; ++j)
+    steps[j] = Whole || j * width < columns
+                   ? _mm512_cvtps_epi32(fma(load(weights + j * width), load(factors + j * width),
+                                            set1(-32768.0f)))
+                   : _mm512_set1_epi32(-32768);
+  _mm512_store_si512(out, _mm512_packs_epi32(steps[0], steps[1]));
+  _mm512_store_si512(out + 32, _mm512_packs_epi32(steps[2], steps[3]));
 }
 
-// Weights of some rows, and what becomes of them.
-struct weighed_rows {
-  const float* weights;  // packed_block apart
-  const float* factors;
-  const float* shares;
-  const float* sums;
-  float* out;            // `dim` apart
-  std::size_t dim;
-  std::size_t columns;
-};
-
-// The rows of a list.
-template <std::size_t Rows, std::size_t Bytes, bool Whole>
-void weigh_listed_rows(const weighed_rows& of, const std::uint16_t* rows,
-                       const packed_values& values) noexcept {
-  alignas(64) std::uint8_t steps[Rows][Bytes][packed_block];
-  for (std::size_t b = 0; b < of.dim / kv_block_values; ++b) {
+template <std::size_t Rows, bool Whole>
+void weigh_packed_rows(const float* weights, const float* factors, const packed_values& values,
+                       std::size_t dim, std::size_t columns, float* out) noexcept {
+  alignas(64) std::int16_t steps[Rows][packed_block];
+  for (std::size_t b = 0; b < dim / kv_block_values; ++b) {
 #pragma GCC unroll 4
     for (std::size_t r = 0; r < Rows; ++r)
-      round_weights<Bytes, Whole>(of.weights + rows[r] * packed_block,
-                                  values.factors + b * packed_block, of.columns, steps[r]);
-    __m512i sums[Rows][Bytes][2];
+      round_weights<Whole>(weights + r * packed_block, values.factors + b * packed_block, columns,
+                    steps[r]);
+    const std::int32_t* starts = values.starts + b * kv_block_values;
+    __m512i sums[Rows][2];
 #pragma GCC unroll 16
     for (std::size_t r = 0; r < Rows; ++r)
 #pragma GCC unroll 2
-      for (std::size_t i = 0; i < Bytes; ++i)
-        sums[r][i][0] = sums[r][i][1] = _mm512_setzero_si512();
-    const std::int8_t* codes = values.codes + b * kv_block_values * packed_block;
-    const std::size_t fours = (Whole ? packed_block : of.columns) / 4;
-    for (std::size_t four = 0; four < fours; ++four, codes += four_keys) {
-      const __m512i value[2] = {_mm512_load_si512(codes), _mm512_load_si512(codes + 64)};
+      for (std::size_t j = 0; j < 2; ++j) sums[r][j] = _mm512_load_si512(starts + j * width);
+    const std::int16_t* codes = values.codes + b * kv_block_values * packed_block;
+    const std::size_t pairs = Whole ? packed_block / 2 : (columns + 31) / 32 * 16;
+    for (std::size_t i = 0; i < pairs; ++i, codes += pair_values) {
+      const __m512i value[2] = {_mm512_load_si512(codes), _mm512_load_si512(codes + 32)};
 #pragma GCC unroll 16
-      for (std::size_t r = 0; r < Rows; ++r)
-#pragma GCC unroll 2
-        for (std::size_t i = 0; i < Bytes; ++i) {
-          const __m512i weight = broadcast_four(steps[r][i] + steps_at(four));
-          add_products(sums[r][i][0], weight, value[0]);
-          add_products(sums[r][i][1], weight, value[1]);
-        }
-    }
-#pragma GCC unroll 16
-    for (std::size_t r = 0; r < Rows; ++r) {
-      float* to = of.out + rows[r] * of.dim + b * kv_block_values;
-      const vec factor = set1(of.factors[rows[r]]);
-      const vec unit = set1(of.shares[rows[r]] * values.units[b] * (Bytes == 2 ? 1.0f / 256.0f : 1.0f));
-#pragma GCC unroll 2
-      for (std::size_t j = 0; j < 2; ++j) {
-        __m512i sum = sums[r][0][j];
-        if constexpr (Bytes == 2) sum = _mm512_add_epi32(_mm512_slli_epi32(sum, 8), sums[r][1][j]);
-        store(to + j * width, fma(_mm512_cvtepi32_ps(sum), unit, mul(load(to + j * width), factor)));
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const __m512i two = broadcast_four(steps[r] + 2 * i);
+        add_pairs(sums[r][0], two, value[0]);
+        add_pairs(sums[r][1], two, value[1]);
       }
     }
+    const vec unit = set1(values.units[b]);
+#pragma GCC unroll 16
+    for (std::size_t r = 0; r < Rows; ++r) {
+      float* to = out + r * dim + b * kv_block_values;
+      const vec factor = set1(factors[r]);
+#pragma GCC unroll 2
+      for (std::size_t j = 0; j < 2; ++j)
+        store(to + j * width, fma(_mm512_cvtepi32_ps(sums[r][j]), unit,
+                                  mul(load(to + j * width), factor)));
+    }
   }
-}
-
-// All rows of a list, as many at a time as there are registers for their sums.
-template <std::size_t Bytes, bool Whole>
-void weigh_list(const weighed_rows& of, const std::uint16_t* rows, std::size_t num_rows,
-                const packed_values& values) noexcept {
-  std::size_t r = 0;
-  const auto run = [&](auto kernel, std::size_t count) {
-    kernel(of, rows + r, values);
-    r += count;
-  };
-  if constexpr (Bytes == 1)
-    while (r + 12 <= num_rows) run(weigh_listed_rows<12, Bytes, Whole>, 12);
-  while (r + 6 <= num_rows) run(weigh_listed_rows<6, Bytes, Whole>, 6);
-  if (num_rows - r >= 3) run(weigh_listed_rows<3, Bytes, Whole>, 3);
-  if (num_rows - r == 2) run(weigh_listed_rows<2, Bytes, Whole>, 2);
-  if (num_rows - r == 1) run(weigh_listed_rows<1, Bytes, Whole>, 1);
 }
 
 template <bool Whole>
-void weigh_columns(const weighed_rows& of, std::size_t num_rows,
-                   const packed_values& values) noexcept {
-  constexpr std::size_t most = 64;
-  for (std::size_t first = 0; first < num_rows; first += most) {
-    std::uint16_t by_one[most], by_two[most];
-    std::size_t ones = 0, twos = 0;
-    for (std::size_t r = first; r < smaller(first + most, num_rows); ++r) {
-      const bool two = of.shares[r] > two_byte_share * of.sums[r];
-      by_one[ones] = by_two[twos] = static_cast<std::uint16_t>(r);
-      ones += two ? 0 : 1;
-      twos += two ? 1 : 0;
-    }
-    weigh_list<1, Whole>(of, by_one, ones, values);
-    weigh_list<2, Whole>(of, by_two, twos, values);
-  }
+void weigh_packed_columns(const float* weights, const float* factors, std::size_t num_rows,
+                          const packed_values& values, std::size_t dim, std::size_t columns,
+                          float* out) noexcept {
+  std::size_t r = 0;
+  const auto run = [&](auto kernel, std::size_t rows) {
+    kernel(weights + r * packed_block, factors + r, values, dim, columns, out + r * dim);
+    r += rows;
+  };
+  while (r + 12 <= num_rows) run(weigh_packed_rows<12, Whole>, 12);
+  if (num_rows - r >= 6) run(weigh_packed_rows<6, Whole>, 6);
+  if (num_rows - r >= 3) run(weigh_packed_rows<3, Whole>, 3);
+  if (num_rows - r == 2) run(weigh_packed_rows<2, Whole>, 2);
+  if (num_rows - r == 1) run(weigh_packed_rows<1, Whole>, 1);
 }
 
-inline void weigh_packed(const float* weights, const float* factors, const float* shares,
-                         const float* sums, std::size_t num_rows, const packed_values& values,
-                         std::size_t dim, std::size_t columns, float* out) noexcept {
-  const weighed_rows of{weights, factors, shares, sums, out, dim, columns};
+inline void weigh_packed(const float* weights, const float* factors, std::size_t num_rows,
+                         const packed_values& values, std::size_t dim, std::size_t columns,
+                         float* out) noexcept {
   if (columns == packed_block)
-    weigh_columns<true>(of, num_rows, values);
+    weigh_packed_columns<true>(weights, factors, num_rows, values, dim, columns, out);
   else
-    weigh_columns<false>(of, num_rows, values);
+    weigh_packed_columns<false>(weights, factors, num_rows, values, dim, columns, out);
 }

@@ -46,12 +46,11 @@ QUIRE_INLINE void mask_row(float* s, std::size_t n, std::size_t low, std::size_t
     store(s + i, select_range(load(s + i), set1(-__builtin_inff()), i, low, high));
 }
 
-// Up to 16 rows of Vecs vectors, in units of the largest weight so far, or of the largest in hand: then
-// shares[r] is what that one is worth.
-template <std::size_t Vecs, bool Apart>
+// Up to 16 rows of Vecs vectors.
+template <std::size_t Vecs>
 inline void softmax_rows_16(float* s, std::size_t stride, std::size_t rows,
                             const std::uint32_t* low, const std::uint32_t* high, float* max_io,
-                            float* sum_io, float* factors, float* shares) noexcept {
+                            float* sum_io, float* factors) noexcept {
   constexpr std::size_t n = Vecs * width;
   const vec lowest = set1(-__builtin_inff());
   vec parts[16];
@@ -65,16 +64,13 @@ inline void softmax_rows_16(float* s, std::size_t stride, std::size_t rows,
     parts[r] = most;
   }
   const vec old = load_part(max_io, rows);
-  const vec here = combine_lanes<true>(parts);
-  const vec now = max(here, old);
+  const vec now = max(combine_lanes<true>(parts), old);
   store_part(max_io, now, rows);
   // Rows that have seen nothing yet are at minus infinity, and stay there.
-  const vec least = set1(-3.0e38f);
-  const vec reference = max(now, least);
-  const vec unit = Apart ? max(here, least) : reference;
   alignas(64) float offsets[16];
-  store(offsets, unit);
-  const vec factor = power_of_2_by_parts(sub(max(old, least), reference));
+  const vec offset = max(now, set1(-3.0e38f));
+  store(offsets, offset);
+  const vec factor = power_of_2_by_parts(sub(max(old, set1(-3.0e38f)), offset));
   store_part(factors, factor, rows);
   for (std::size_t r = rows; r < 16; ++r) parts[r] = zero();
   for (std::size_t r = 0; r < rows; ++r) {
@@ -89,36 +85,16 @@ inline void softmax_rows_16(float* s, std::size_t stride, std::size_t rows,
     }
     parts[r] = sum;
   }
-  vec total = combine_lanes<false>(parts);
-  if constexpr (Apart) {
-    const vec share = power_of_2_by_parts(sub(unit, reference));
-    store_part(shares, share, rows);
-    total = mul(total, share);
-  }
+  const vec total = combine_lanes<false>(parts);
   store_part(sum_io, fma(load_part(sum_io, rows), factor, total), rows);
-}
-
-template <bool Apart>
-QUIRE_INLINE void softmax_rows_by_16(float* s, std::size_t stride, std::size_t num_rows,
-                                     std::size_t n, const std::uint32_t* low,
-                                     const std::uint32_t* high, float* max_io, float* sum_io,
-                                     float* factors, float* shares) noexcept {
-  constexpr decltype(&softmax_rows_16<1, Apart>) kernels[] = {
-      softmax_rows_16<1, Apart>, softmax_rows_16<2, Apart>, softmax_rows_16<3, Apart>,
-      softmax_rows_16<4, Apart>};
-  for (std::size_t r = 0; r < num_rows; r += 16)
-    kernels[n / width - 1](s + r * stride, stride, smaller(num_rows - r, 16), low + r, high + r,
-                           max_io + r, sum_io + r, factors + r, Apart ? shares + r : nullptr);
 }
 
 inline void softmax_rows_wide(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
                               const std::uint32_t* low, const std::uint32_t* high, float* max_io,
                               float* sum_io, float* factors) noexcept {
-  softmax_rows_by_16<false>(s, stride, num_rows, n, low, high, max_io, sum_io, factors, nullptr);
-}
-
-inline void softmax_rows_apart(float* s, std::size_t stride, std::size_t num_rows, std::size_t n,
-                               const std::uint32_t* low, const std::uint32_t* high, float* max_io,
-                               float* sum_io, float* factors, float* shares) noexcept {
-  softmax_rows_by_16<true>(s, stride, num_rows, n, low, high, max_io, sum_io, factors, shares);
+  constexpr decltype(&softmax_rows_16<1>) kernels[] = {softmax_rows_16<1>, softmax_rows_16<2>,
+                                                       softmax_rows_16<3>, softmax_rows_16<4>};
+  for (std::size_t r = 0; r < num_rows; r += 16)
+    kernels[n / width - 1](s + r * stride, stride, smaller(num_rows - r, 16), low + r, high + r,
+                           max_io + r, sum_io + r, factors + r);
 }

@@ -42,14 +42,14 @@ std::size_t list_stretches(const paged_rows& rows, kv_part part, std::size_t beg
 std::size_t attention_tile::scratch_floats(std::size_t num_rows, std::size_t dim) noexcept {
   const std::size_t blocks = dim / kv_block_values;
   return carver::rounded(num_rows * block) +                                 // scores
-         4 * carver::rounded(num_rows) +                                     //
+         3 * carver::rounded(num_rows) +                                     //
          2 * carver::rounded(block * dim) +                                  // keys, values
          carver::rounded(transpose_rows * dim) +                             //
          carver::rounded(carver::floats_for<std::int8_t>(num_rows * dim)) +  // packed queries
          2 * carver::rounded(num_rows * blocks) +                            //
          carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +     // packed keys
-         carver::rounded(carver::floats_for<std::int8_t>(block * dim)) +     // packed values
-         2 * carver::rounded(block * blocks) + carver::rounded(blocks);
+         carver::rounded(carver::floats_for<std::int16_t>(block * dim)) +    // packed values
+         carver::rounded(dim) + 2 * carver::rounded(block * blocks) + carver::rounded(blocks);
 }
 
 attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout& layout,
@@ -63,7 +63,6 @@ attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout
       dim_(padded_dim(layout.head_dim)),
       scores_(scratch.take(visible.size() * block)),
       factors_(scratch.take(visible.size())),
-      shares_(scratch.take(visible.size())),
       lows_(scratch.take_as<std::uint32_t>(visible.size())),
       highs_(scratch.take_as<std::uint32_t>(visible.size())),
       keys_(scratch.take(block * dim_)),
@@ -80,7 +79,8 @@ attention_tile::attention_tile(const attention_kernels& kernels, const kv_layout
     kernels.packed->pack_queries[index(layout.type_k)](queries, num_rows, dim_, packed_queries_);
   }
   if (packed.values)
-    packed_values_ = {.codes = scratch.take_as<std::int8_t>(block * dim_),
+    packed_values_ = {.codes = scratch.take_as<std::int16_t>(block * dim_),
+                      .starts = scratch.take_as<std::int32_t>(dim_),
                       .factors = scratch.take(block * blocks),
                       .units = scratch.take(blocks)};
 }
@@ -176,17 +176,13 @@ void attention_tile::attend_rows(std::uint32_t first, std::uint32_t last, std::s
     lows_[i] = std::max(first, range.low) - base;
     highs_[i] = std::max(base, std::min(last, range.high)) - base;
   }
-  float* maxima = result.maxima + first_row;
-  float* sums = result.sums + first_row;
+  kernels_.softmax_rows(scores_, block, num_rows, columns, lows_, highs_, result.maxima + first_row,
+                        result.sums + first_row, factors_);
   float* values = result.values + first_row * dim_;
   if (packed_.values) {
-    kernels_.packed->softmax_rows(scores_, block, num_rows, columns, lows_, highs_, maxima, sums,
-                                  factors_, shares_);
-    kernels_.packed->weigh(scores_, factors_, shares_, sums, num_rows, packed_values_, dim_,
-                           columns, values);
+    kernels_.packed->weigh(scores_, factors_, num_rows, packed_values_, dim_, columns, values);
     return;
   }
-  kernels_.softmax_rows(scores_, block, num_rows, columns, lows_, highs_, maxima, sums, factors_);
   for (std::size_t i = 0; i < num_rows; ++i)
     if (factors_[i] != 1.0f) kernels_.scale(values + i * dim_, dim_, factors_[i]);
   const std::size_t skipped = first - base;

@@ -76,7 +76,6 @@ class attention_tile {
   std::size_t dim_;
   float* scores_;        // (rows, block)
   float* factors_;       // (rows)
-  float* shares_;        // (rows)
   std::uint32_t* lows_;  // (rows): columns that a row sees of the block in hand
   std::uint32_t* highs_;
   float* keys_;     // (padded_dim, block), unless packed

@@ -17,18 +17,15 @@
 
 namespace quire::test {
 
-/// Reads the scale of value d of an encoded row by the definition in kv_layout.hpp.
-inline double stored_scale_of(const std::byte* row, std::uint32_t d) {
-  const auto byte_at = [&](std::size_t i) { return static_cast<std::uint32_t>(row[i]); };
-  const std::uint32_t bits = byte_at(2 * (d / 32)) | byte_at(2 * (d / 32) + 1) << 8;
-  return static_cast<double>(std::bit_cast<float>(bits << 15));
-}
-
 /// Reads value d of an encoded row by the definition in kv_layout.hpp.
 inline double stored_value(kv_type type, std::uint32_t head_dim, const std::byte* row,
                            std::uint32_t d) {
   const std::uint32_t blocks = (head_dim + 31) / 32;
   const auto byte_at = [&](std::size_t i) { return static_cast<std::uint8_t>(row[i]); };
+  const auto scale = [&]() -> double {
+    const std::uint32_t bits = byte_at(2 * (d / 32)) | byte_at(2 * (d / 32) + 1) << 8;
+    return static_cast<double>(std::bit_cast<float>(bits << 15));
+  };
   if (type == kv_type::f32) {
     float value = 0;
     std::memcpy(&value, row + 4 * d, 4);
@@ -39,12 +36,11 @@ inline double stored_value(kv_type type, std::uint32_t head_dim, const std::byte
     std::memcpy(&value, row + 2 * d, 2);
     return static_cast<double>(value);
   }
-  if (type == kv_type::q8)
-    return stored_scale_of(row, d) * static_cast<std::int8_t>(byte_at(2 * blocks + d));
+  if (type == kv_type::q8) return scale() * static_cast<std::int8_t>(byte_at(2 * blocks + d));
   const std::uint32_t within = d % 32;
   const unsigned byte = byte_at(2 * blocks + 16 * (d / 32) + within % 16);
   const int nibble = static_cast<int>(within < 16 ? byte & 15u : byte >> 4);
-  return stored_scale_of(row, d) * (nibble < 8 ? nibble : nibble - 16);
+  return scale() * (nibble < 8 ? nibble : nibble - 16);
 }
 
 /// A batch of sequences over shuffled pages that hold poison wherever nothing is stored.
@@ -108,22 +104,13 @@ struct paged_sample {
     }
   }
 
-  const std::byte* stored_row(kv_part part, std::uint32_t sequence, std::uint32_t position,
-                              std::uint32_t head) const {
-    const std::size_t page = to_index(tables[sequence][position / layout.page_tokens]);
-    return pages.data() + page * layout.page_bytes + layout.rows_offset(layer, part, head) +
-           position % layout.page_tokens * layout.row_bytes(part);
-  }
-
   double stored(kv_part part, std::uint32_t sequence, std::uint32_t position, std::uint32_t head,
                 std::uint32_t d) const {
-    return stored_value(layout.type(part), layout.head_dim,
-                        stored_row(part, sequence, position, head), d);
-  }
-
-  double stored_scale(kv_part part, std::uint32_t sequence, std::uint32_t position,
-                      std::uint32_t head, std::uint32_t d) const {
-    return stored_scale_of(stored_row(part, sequence, position, head), d);
+    const std::size_t page = to_index(tables[sequence][position / layout.page_tokens]);
+    const std::byte* row = pages.data() + page * layout.page_bytes +
+                           layout.rows_offset(layer, part, head) +
+                           position % layout.page_tokens * layout.row_bytes(part);
+    return stored_value(layout.type(part), layout.head_dim, row, d);
   }
 
   /// Returns a query as integer products see it: scaled for exponentials to base 2, per 32 values
