@@ -3,9 +3,8 @@
 // plain data out; no actors, no clock, no page bytes.
 //
 // Two rules keep every started request able to finish:
-//   promised pages <= free pages + pages that only the prefix index holds      (checked at an
-//   offer) a lease takes pages only from the promise of its request                  (checked at a
-//   lease)
+//   at an offer: promised pages <= free pages + pages that only the prefix index holds
+//   at a lease: it takes pages only from the promise of its request
 // A started request that must grow may have pages taken from those that count from later; so the
 // earliest can always go on, and no two can wait for each other.
 #pragma once

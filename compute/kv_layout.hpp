@@ -19,9 +19,8 @@ namespace quire {
 /// How a row of keys or values is encoded.
 ///   f32, f16: head_dim values.
 ///   q8: per 32 values one scale (16 bits) and 32 int8; scale = max|v| / 127.
-///   q4: per 32 values one scale and 16 bytes; scale = max|v| / 7, two's complement nibbles; byte j
-///   of
-///       a block holds value j in its low half and value j + 16 in its high half.
+///   q4: per 32 values one scale and 16 bytes; scale = max|v| / 7, two's complement nibbles;
+///       byte j of a block holds value j in its low half and value j + 16 in its high half.
 /// The last block of a row is padded with zeros when head_dim is not a multiple of 32.
 /// Within a quantized row all scales come first, then all quants, so that loads stay aligned.
 ///

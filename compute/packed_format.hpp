@@ -2,8 +2,9 @@
 //
 // A matrix is a row of panels; a panel holds 16 outputs (rows of the file's matrix, the last panel
 // padded with zeros) and all inputs k. A quantized panel has three sections, each 64-byte aligned:
-//   scales  per 32 inputs (per 256 for K-quants and IQ4_XS): half d[16], then half m[16] if it has
-//   minima subs    only where d is per 256; per 32 inputs:
+//   scales  per 32 inputs (per 256 for K-quants and IQ4_XS): half d[16],
+//             then half m[16] if it has minima
+//   subs    only where d is per 256; per 32 inputs:
 //             a scale per 32: int8 scale[16], then uint8 min[16] if it has minima
 //             a scale per 16: int8 scale[2][16], or with minima uint8 (scale | min << 4)[2][16]
 //   codes   per 32 inputs: lines of 64 bytes, byte 4 n + j belongs to output n and input 4 g + j,

@@ -111,8 +111,9 @@ struct amx_bf16_core {
 ///   Blocks::inputs        inputs per integer sum: 32, or 16 where it scales halves apart
 ///   Blocks b(task, panel) begins a panel
 ///   b.unpack(operand)     writes the next block's weights, signed: 8 lines of 64 bytes
-///   b.add(low, high)      scales and adds that block's sums, int32 (16, 16); `high` where inputs
-///   is 16 b.store()             stores the panel's outputs
+///   b.add(low, high)      scales and adds that block's sums, int32 (16, 16); `high` where
+///                         inputs is 16
+///   b.store()             stores the panel's outputs
 template <class Tiles, class Blocks>
 void amx_int8_product(const matmul_task& task) noexcept {
   constexpr std::size_t inputs = Blocks::inputs;
