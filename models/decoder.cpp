@@ -82,11 +82,11 @@ std::span<const float> decoder::forward(const token_batch& batch, std::byte* pag
     before_attention(context, kv_of(0), batch.sequences, rows, space);
   });
   for (std::uint32_t layer = 0; layer < num_layers; ++layer) {
-    attend(kv_of(layer), batch.sequences);
     const bool last = layer + 1 == num_layers;
-    // After the last attention only the wanted rows matter.
+    // From the last attention on only the wanted rows matter.
+    if (last && batch.output_rows.empty()) return {};
+    attend(kv_of(layer), last ? wanted_sequences(batch, layout.page_tokens) : batch.sequences);
     if (last) keep_rows(batch.output_rows);
-    if (num_rows_ == 0) return {};
     over_rows([&](const compute_context& context, row_block rows, workspace& space) {
       after_attention(context, weights_->layers[layer], rows, space);
       if (!last) before_attention(context, kv_of(layer + 1), batch.sequences, rows, space);
@@ -254,6 +254,25 @@ void decoder::attend(const paged_kv& kv, std::span<const attention_sequence> seq
                        .scale = c.attention_scale,
                        .sharing = &sharing_,
                        .window = c.layers[kv.layer].window});
+}
+
+// The sequences without the rows before their first wanted one; sharing_ is found anew for them.
+std::span<const attention_sequence> decoder::wanted_sequences(const token_batch& batch,
+                                                              std::uint32_t page_tokens) {
+  wanted_.clear();
+  auto next = batch.output_rows.begin();
+  for (attention_sequence sequence : batch.sequences) {
+    const std::uint32_t end = sequence.first_row + sequence.num_tokens;
+    next = std::lower_bound(next, batch.output_rows.end(), sequence.first_row);
+    if (next == batch.output_rows.end()) break;
+    if (*next >= end) continue;
+    sequence.first_position += *next - sequence.first_row;
+    sequence.first_row = *next;
+    sequence.num_tokens = end - *next;
+    wanted_.push_back(sequence);
+  }
+  sharing_.find(wanted_, page_tokens);
+  return wanted_;
 }
 
 // Adds what attention found and then the feed-forward network's answer to the residual stream.

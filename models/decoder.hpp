@@ -75,6 +75,8 @@ class decoder {
                         std::span<const attention_sequence> sequences, row_block rows,
                         workspace& space);
   void attend(const paged_kv& kv, std::span<const attention_sequence> sequences);
+  std::span<const attention_sequence> wanted_sequences(const token_batch& batch,
+                                                       std::uint32_t page_tokens);
   void after_attention(const compute_context& context, const layer_weights& w, row_block rows,
                        workspace& space);
   void add_product(const compute_context& context, const packed_matrix& weights,
@@ -86,11 +88,12 @@ class decoder {
   std::unique_ptr<arena> one_thread_;  // where a thread's own block is computed
   const model_config* config_;
   const model_weights* weights_;
-  bool large_weights_;                 // a layer's do not stay in a cache
-  std::size_t num_rows_ = 0;           // rows in x_ now
-  prefix_sharing sharing_;             // of the step's sequences
-  activations prepared_;               // input of the output layer
-  std::vector<workspace> workspaces_;  // one per thread
+  bool large_weights_;                      // a layer's do not stay in a cache
+  std::size_t num_rows_ = 0;                // rows in x_ now
+  prefix_sharing sharing_;                  // of the sequences that attend
+  std::vector<attention_sequence> wanted_;  // those that attend in the last layer
+  activations prepared_;                    // input of the output layer
+  std::vector<workspace> workspaces_;       // one per thread
   std::vector<row_block> blocks_;
   std::vector<float> x_;                  // (num_rows, width): the residual stream
   std::vector<float> qkv_;                // (num_rows, q_dim + 2 kv_dim)

@@ -1,11 +1,14 @@
 // Expectations: tests/golden/tiny_models.py, float64 numpy written from the papers.
 #include "models/decoder.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "memory/page_pool.hpp"
 #include "models/gguf.hpp"
@@ -167,5 +170,45 @@ TEST_CASE("sequences in one batch do not disturb each other", "[models]") {
     CHECK(static_cast<double>(flat[i]) == Approx(g.logits.back()[i]).margin(f32_tolerance));
     CHECK(static_cast<double>(flat[f.config.vocabulary + i]) ==
           Approx(g.logits.back()[i]).margin(f32_tolerance));
+  }
+}
+
+TEST_CASE("a wanted row is the same whichever others are wanted", "[models]") {
+  const std::vector<page_id> tables[] = {{page_id{0}, page_id{5}, page_id{3}},
+                                         {page_id{9}, page_id{1}, page_id{8}},
+                                         {page_id{4}, page_id{2}, page_id{6}}};
+  for (const std::string name : {"llama", "gemma3"}) {
+    const golden g = read_golden(name);
+    fixture f(name, runnable_kernels().front(), kv_type::f32);
+    std::vector<token_id> tokens;
+    std::vector<attention_sequence> sequences;
+    for (const auto& table : tables) {
+      sequences.push_back({table, 0, 40, static_cast<std::uint32_t>(tokens.size())});
+      tokens.insert(tokens.end(), g.tokens.begin(), g.tokens.end());
+    }
+    // Of the three copies one has no wanted row, one has one and one has two.
+    for (std::size_t i = 0; i < g.rows.size(); ++i)
+      for (const std::uint32_t idle : {0u, 1u, 2u}) {
+        const std::uint32_t one = (idle + 1) % 3;
+        const std::uint32_t two = (idle + 2) % 3;
+        std::vector<std::pair<std::uint32_t, std::size_t>> wanted = {{40 * one + g.rows[i], i},
+                                                                     {40 * two + g.rows[i], i}};
+        if (i + 1 < g.rows.size()) wanted.push_back({40 * two + g.rows[i + 1], i + 1});
+        std::sort(wanted.begin(), wanted.end());
+        std::vector<std::uint32_t> rows;
+        for (const auto& [row, at] : wanted) rows.push_back(row);
+        const auto hidden = f.model->forward({tokens, sequences, rows}, f.pool->data(), f.layout);
+        std::vector<float> flat(rows.size() * f.config.vocabulary);
+        f.model->project(hidden, rows.size(), flat);
+        INFO(name << ", idle " << idle << ", row " << g.rows[i]);
+        for (std::size_t w = 0; w < wanted.size(); ++w) {
+          double worst = 0;
+          for (std::size_t v = 0; v < f.config.vocabulary; ++v)
+            worst =
+                std::max(worst, std::abs(static_cast<double>(flat[w * f.config.vocabulary + v]) -
+                                         g.logits[wanted[w].second][v]));
+          CHECK(worst < f32_tolerance);
+        }
+      }
   }
 }
