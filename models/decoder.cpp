@@ -256,21 +256,24 @@ void decoder::attend(const paged_kv& kv, std::span<const attention_sequence> seq
                        .window = c.layers[kv.layer].window});
 }
 
-// The sequences without the rows before their first wanted one; sharing_ is found anew for them.
+// The sequences without the rows before their first wanted one, for which sharing_ is found anew.
 std::span<const attention_sequence> decoder::wanted_sequences(const token_batch& batch,
                                                               std::uint32_t page_tokens) {
   wanted_.clear();
+  bool all = true;
   auto next = batch.output_rows.begin();
   for (attention_sequence sequence : batch.sequences) {
     const std::uint32_t end = sequence.first_row + sequence.num_tokens;
     next = std::lower_bound(next, batch.output_rows.end(), sequence.first_row);
-    if (next == batch.output_rows.end()) break;
-    if (*next >= end) continue;
-    sequence.first_position += *next - sequence.first_row;
-    sequence.first_row = *next;
-    sequence.num_tokens = end - *next;
+    const std::uint32_t first = next == batch.output_rows.end() ? end : *next;
+    all &= first == sequence.first_row;
+    if (first >= end) continue;
+    sequence.first_position += first - sequence.first_row;
+    sequence.first_row = first;
+    sequence.num_tokens = end - first;
     wanted_.push_back(sequence);
   }
+  if (all) return batch.sequences;
   sharing_.find(wanted_, page_tokens);
   return wanted_;
 }
