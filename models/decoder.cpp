@@ -44,6 +44,14 @@ void expect_layer(const compute_context& context, const layer_weights& next) {
   expect(context, {&next.q, &next.k, &next.v});
 }
 
+/// Returns rows [first, last) of a sequence, which has them.
+attention_sequence rows_of(attention_sequence sequence, std::uint32_t first, std::uint32_t last) {
+  sequence.first_position += first - sequence.first_row;
+  sequence.first_row = first;
+  sequence.num_tokens = last - first;
+  return sequence;
+}
+
 /// Returns room for n floats, whose values are not kept.
 float* room(std::vector<float>& buffer, std::size_t n) {
   if (buffer.size() < n) buffer.resize(n);
@@ -228,16 +236,14 @@ void decoder::before_attention(const compute_context& context, const paged_kv& k
        c.heads + c.kv_heads, c.head_dim, std::span(positions_).subspan(rows.first, rows.count));
 
   space.parts.clear();
+  const auto begin = static_cast<std::uint32_t>(rows.first);
+  const auto end = static_cast<std::uint32_t>(rows.first + rows.count);
   for (const attention_sequence& sequence : sequences) {
-    const std::size_t first = std::max<std::size_t>(sequence.first_row, rows.first);
-    const std::size_t last =
-        std::min<std::size_t>(sequence.first_row + sequence.num_tokens, rows.first + rows.count);
+    const std::uint32_t first = std::max(sequence.first_row, begin);
+    const std::uint32_t last = std::min(sequence.first_row + sequence.num_tokens, end);
     if (first >= last) continue;
-    attention_sequence part = sequence;
-    part.first_position += static_cast<std::uint32_t>(first - sequence.first_row);
-    part.num_tokens = static_cast<std::uint32_t>(last - first);
-    part.first_row = static_cast<std::uint32_t>(first - rows.first);
-    space.parts.push_back(part);
+    space.parts.push_back(rows_of(sequence, first, last));
+    space.parts.back().first_row -= begin;
   }
   store_kv(context, kv, space.parts, k, v, stride);
 }
@@ -262,16 +268,12 @@ std::span<const attention_sequence> decoder::wanted_sequences(const token_batch&
   wanted_.clear();
   bool all = true;
   auto next = batch.output_rows.begin();
-  for (attention_sequence sequence : batch.sequences) {
+  for (const attention_sequence& sequence : batch.sequences) {
     const std::uint32_t end = sequence.first_row + sequence.num_tokens;
     next = std::lower_bound(next, batch.output_rows.end(), sequence.first_row);
     const std::uint32_t first = next == batch.output_rows.end() ? end : *next;
     all &= first == sequence.first_row;
-    if (first >= end) continue;
-    sequence.first_position += first - sequence.first_row;
-    sequence.first_row = first;
-    sequence.num_tokens = end - first;
-    wanted_.push_back(sequence);
+    if (first < end) wanted_.push_back(rows_of(sequence, first, end));
   }
   if (all) return batch.sequences;
   sharing_.find(wanted_, page_tokens);
